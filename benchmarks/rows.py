@@ -59,7 +59,7 @@ def named(sources: Sequence[Source], names: Sequence[str], what: str) -> list[So
 
 
 def is_of(row: Row, key: Row) -> bool:
-    """Whether a row has all fields of a key, which are a row's first.
+    """Return whether a row has all fields of a key, which are a row's first.
 
     A key without views is of the plain one (`benchmarks.forecasters.model_key`), so a row that
     names others is not of it.
@@ -68,12 +68,12 @@ def is_of(row: Row, key: Row) -> bool:
 
 
 def has_all(rows: Sequence[Row], keys: Iterable[Row]) -> bool:
-    """Whether there is a row for each of some keys."""
+    """Return whether there is a row for each of some keys."""
     return all(_has(rows, key) for key in keys)
 
 
 def _has(rows: Sequence[Row], key: Row) -> bool:
-    """Whether there is a row for a key."""
+    """Return whether there is a row for a key."""
     return any(is_of(row, key) for row in rows)
 
 

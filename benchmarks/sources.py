@@ -210,7 +210,7 @@ class TextbookSource(Source):
         return usable
 
     def _is_usable(self, values: np.ndarray) -> bool:
-        """Whether a series is long enough before its first forecast, and still moves there.
+        """Return whether a series is long enough before its first forecast, and still moves there.
 
         Nothing is read of what the forecasts are judged by. A herd that was given up years ago
         rests at zero, and nothing is left to be forecast.

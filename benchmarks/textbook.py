@@ -92,7 +92,7 @@ def statistical(model: str, cuts: Sequence[Cut], horizon: int, season: int) -> l
 
 
 def _can_use_season(model: str, season: int, steps: int) -> bool:
-    """Whether a model can use a season of this length in a series of so many steps.
+    """Return whether a model can use a season of this length in a series of so many steps.
 
     Exponential smoothing knows none of more than LONGEST_SEASON steps. ARIMA with the 52 weeks of
     a year takes ten seconds for 270 weeks, and for the 1,355 of gasoline more than three minutes.

@@ -102,7 +102,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _reader_has_gone(error: Exception) -> bool:
-    """Whether whoever reads the output, such as `head`, has seen enough and closed it.
+    """Return whether whoever reads the output, such as `head`, has seen enough and closed it.
 
     On Windows that may be an EINVAL, which names no file as that of a file does
     (https://github.com/python/cpython/issues/79935).

@@ -176,7 +176,7 @@ class Sampling:
     as fit."""
 
     def for_forecaster(self) -> m2lib.forecaster.Sampling:
-        """The same, as a forecaster takes it."""
+        """Return the same, as a forecaster takes it."""
         return m2lib.forecaster.Sampling(
             num_samples=self.samples,
             temperature=self.temperature,

@@ -52,7 +52,7 @@ def first_line(error: BaseException) -> str:
 
 
 def quoted(text: str) -> str:
-    """A user's text as messages show it: in quotation marks, and cut to 200 characters."""
+    """Return a user's text as messages show it: in quotation marks, and cut to 200 characters."""
     if len(text) > 200:
         text = f"{text[:197]}..."
     return repr(text)

@@ -92,5 +92,5 @@ def write_json(path: Path, content: object) -> None:
 
 
 def short_hash(content: bytes) -> str:
-    """The first 16 hex digits of the sha256 of some bytes."""
+    """Return the first 16 hex digits of the sha256 of some bytes."""
     return hashlib.sha256(content).hexdigest()[:16]

@@ -50,7 +50,7 @@ def git_commit() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the libraries that results depend on, by name."""
+    """Return the versions of Python and of the libraries that results depend on, by name."""
     packages = ("m2lib", "torch", "transformers", "numpy", "scipy")
     return {"python": platform.python_version()} | {
         package: version(package) for package in packages

@@ -59,7 +59,7 @@ SETTINGS = {
 
 
 def read(name: str, known: Mapping[str, Setting] = SETTINGS) -> str | None:
-    """The value of a known variable, None where it is not set.
+    """Return the value of a known variable, None where it is not set.
 
     InputError names the variable and its possible values, where it has another one.
     """
@@ -71,7 +71,7 @@ def read(name: str, known: Mapping[str, Setting] = SETTINGS) -> str | None:
 
 
 def described(known: Mapping[str, Setting]) -> str:
-    """A Markdown table of variables: what each sets, what it may be, and its default."""
+    """Return a Markdown table of variables: what each sets, what it may be, and its default."""
     rows = [
         f"| {name} | {setting.about}: {setting.may_be} | {setting.default} |"
         for name, setting in known.items()
@@ -98,5 +98,5 @@ def cache_dir() -> Path:
 
 
 def folder_of(value: str | None, default: Path) -> Path:
-    """The folder that a variable's value names, or the default: an absolute path."""
+    """Return the folder that a variable's value names, or the default: an absolute path."""
     return Path(value or default).expanduser().resolve()

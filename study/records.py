@@ -291,7 +291,7 @@ def load_finished(profile: Profile | str, name: str, data: SeriesSet | None = No
 
 
 def is_finished(profile: Profile | str, name: str) -> bool:
-    """Whether an experiment has a record of a run that came to its end.
+    """Return whether an experiment has a record of a run that came to its end.
 
     Raises InputError for a record that cannot be read.
     """
@@ -378,7 +378,7 @@ def hold(profile: Profile, name: str, wait: float = 1) -> Iterator[None]:
 
 
 def in_progress(profile: Profile, name: str) -> bool:
-    """Whether a process, this one or another, runs an experiment now.
+    """Return whether a process, this one or another, runs an experiment now.
 
     Where nothing can be written, no lock can be tried, so an experiment may be running there.
     """

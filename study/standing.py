@@ -48,7 +48,7 @@ def finished_record_of(plan: Plan, profile: Profile, data: SeriesSet) -> Record 
 
 
 def has_trained_adapter(record: Record, profile: Profile) -> bool:
-    """Whether the training of a record is finished and its adapter is still in its folder.
+    """Return whether the training of a record is finished and its adapter is still in its folder.
 
     At rank 0 there is never an adapter, because all weights have trained, and they are not kept.
     """

@@ -329,7 +329,7 @@ def costs_of(
 
 
 def sum_costs(*costs: Costs) -> Costs:
-    """The sum of costs, convention by convention; of no costs it is 0."""
+    """Return the sum of costs, convention by convention; of no costs it is 0."""
     summed = dict.fromkeys(CONVENTIONS, 0)
     for cost in costs:
         for convention in CONVENTIONS:

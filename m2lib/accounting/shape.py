@@ -60,7 +60,7 @@ class Shape:
 
     @classmethod
     def of(cls, config: Any) -> "Shape":
-        """The shape that a transformers config describes, with the reduced vocabulary.
+        """Return the shape that a transformers config describes, with the reduced vocabulary.
 
         The config is Llama's or Qwen2's, because `m2lib.model` refuses all others. Its vocabulary
         is not read: `dataclasses.replace(shape, vocabulary=config.vocab_size)` has all tokens.
@@ -100,12 +100,12 @@ class Shape:
 
 
 def total(breakdown: Breakdown) -> int:
-    """The sum of a breakdown's components, in FLOPs."""
+    """Return the sum of a breakdown's components, in FLOPs."""
     return sum(breakdown.values())
 
 
 def added(*breakdowns: Breakdown) -> Breakdown:
-    """The sum of breakdowns, component by component; all have the same components."""
+    """Return the sum of breakdowns, component by component; all have the same components."""
     summed = dict(breakdowns[0])
     for breakdown in breakdowns[1:]:
         summed = {part: summed[part] + breakdown[part] for part in summed}
@@ -113,7 +113,7 @@ def added(*breakdowns: Breakdown) -> Breakdown:
 
 
 def times(count: int, breakdown: Breakdown) -> Breakdown:
-    """A breakdown, multiplied by `count`."""
+    """Return a breakdown, multiplied by `count`."""
     return {part: count * flops for part, flops in breakdown.items()}
 
 

@@ -90,7 +90,7 @@ class BareModel:
         self.head = model.get_output_embeddings()
 
     def is_of(self, model: torch.nn.Module) -> bool:
-        """Whether these are the matrices of this model with the weights that it has now.
+        """Return whether these are the matrices of this model with the weights that it has now.
 
         A training step, another adapter, or a move to another device or dtype makes it False. What
         is written through `torch.Tensor.data` goes unnoticed, as it does in PyTorch's own checks.
@@ -98,7 +98,7 @@ class BareModel:
         return self._states is not None and self._states == _states(list(model.parameters()))
 
     def positions(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The rotary embedding [1]_ of the first `count` positions, the same for all heads.
+        """Return the rotary embedding [1]_ of the first `count` positions, the same for all heads.
 
         It is cosines and sines, each (count, 1, width). The sines are negated in the first half of
         the width, as `_rotated` wants them.
@@ -168,7 +168,7 @@ class BareModel:
 
 @torch.no_grad()
 def _states(weights: list[torch.nn.Parameter]) -> list[tuple[Any, ...]] | None:
-    """What would differ for each weight if it had changed.
+    """Return what would differ for each weight if it had changed.
 
     None where a weight was made in inference mode, because PyTorch counts no changes of those.
     """

@@ -38,7 +38,7 @@ class _Group(NamedTuple):
     """The entries of their rows."""
 
     def per_shared(self, x: torch.Tensor) -> torch.Tensor:
-        """The group's part of x, a view with one matrix for each entry that its rows share.
+        """Return the group's part of x, a view with one matrix for each entry that its rows share.
 
         x is (entries of all rows, heads / kv_heads, n). The view is (shared entries, rows of a
         prompt * heads / kv_heads, n): in the example of `Engine`, with 6 heads, (12, 2, n) becomes
@@ -378,7 +378,7 @@ def cache_columns(filled: int, growth: int = GROWTH) -> int:
 
 
 def step_columns(prompt: int, longest: int, step: int, num_samples: int) -> int:
-    """The columns that a row attends to in a step, its prompt's and its own.
+    """Return the columns that a row attends to in a step, its prompt's and its own.
 
     `prompt` is the length in tokens of the row's prompt, `longest` that of the longest prompt in
     its batch. `step` is the number of tokens that the row has taken after its prompt, this step's

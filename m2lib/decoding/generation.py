@@ -263,7 +263,7 @@ def generate(
 def _choose(
     logits: torch.Tensor, temperature: torch.Tensor, draws: torch.Tensor | None
 ) -> torch.Tensor:
-    """The token of each row: the likeliest, or one sampled by the row's draw in [0, 1).
+    """Return the token of each row: the likeliest, or one sampled by the row's draw in [0, 1).
 
     `temperature` is (rows, 1), and is read only if there are draws. A draw is turned into a token
     by inverting the cumulative distribution function.

@@ -85,7 +85,7 @@ class Reference:
         self.cache.batch_select_indices(rows)
 
     def _forward(self, tokens: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-        """The logits (rows, 13) after tokens (rows, new) at positions (rows, new).
+        """Return the logits (rows, 13) after tokens (rows, new) at positions (rows, new).
 
         The tokens' keys and values join the cache.
         """

@@ -32,7 +32,7 @@ spread those of `benchmarks.trials`.
 
 
 def adapter_folder(source: str | Path) -> Path:
-    """The folder of an adapter: `source` itself, or that of `general`.
+    """Return the folder of an adapter: `source` itself, or that of `general`.
 
     Raises InputError for a folder that holds no adapter.
     """
@@ -102,7 +102,7 @@ def read_views(folder: Path) -> tuple[View, ...]:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """What is known of an adapter, for its card; empty where its folder has no such file."""
+    """Return what is known of an adapter, for its card; empty where its folder has no such file."""
     path = folder / FACTS_FILE
     return _read(path, dict, "correct it, or delete it") if path.exists() else {}
 
@@ -117,7 +117,7 @@ def _read(path: Path, make: Callable[[Any], Any], remedy: str = "") -> Any:
 
 
 def _repair_advice(folder: Path) -> str:
-    """What to do about an adapter that cannot be read, in words."""
+    """Return what to do about an adapter that cannot be read, in words."""
     version = written_by(folder)
     if version == __version__:
         return "copy the adapter again"

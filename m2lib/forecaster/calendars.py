@@ -129,7 +129,7 @@ def with_frequency(times: pd.Index) -> pd.Index | None:
 
 
 def spacings_of(times: pd.Index) -> list[BaseOffset]:
-    """The frequencies that three neighbours among ascending dates show; none for numbers."""
+    """Return the frequencies that three neighbours among ascending dates show; none for numbers."""
     if not isinstance(times, pd.DatetimeIndex):
         return []
     steps = pd.Series(times[1:] - times[:-1])
@@ -189,7 +189,7 @@ def without_gaps(
 
 
 def following(times: pd.Index, steps: int) -> pd.Index:
-    """The `steps` time stamps that follow even ones, of their type, spacing and time zone.
+    """Return the `steps` time stamps that follow even ones, of their type, spacing and time zone.
 
     Hours and minutes pass as they do in UTC. Days and longer steps keep their time on the local
     clock: skipped times shift forward, and ambiguous ones take the first occurrence.
@@ -210,7 +210,7 @@ def following(times: pd.Index, steps: int) -> pd.Index:
 
 
 def seasons_of(times: pd.Index) -> tuple[int, ...]:
-    """The seasons that the calendar knows of even time stamps, in steps, the shortest first.
+    """Return the seasons that the calendar knows of even time stamps, in steps, the shortest first.
 
     Half-hours have a day of 48 steps and a week of 336; numbers and years have none.
     """
@@ -228,7 +228,7 @@ def seasons_of(times: pd.Index) -> tuple[int, ...]:
 
 
 def _counts_time(frequency: BaseOffset) -> bool:
-    """Whether steps are hours, minutes or seconds, and not days or more of a calendar."""
+    """Return whether steps are hours, minutes or seconds, and not days or more of a calendar."""
     return isinstance(frequency, Tick) and not isinstance(frequency, Day)
 
 
@@ -280,14 +280,14 @@ def _may_be_weeks(numbers: pd.Series) -> bool:
 
 
 def _have_two_readings(numbers: pd.DataFrame) -> bool:
-    """Whether of dates such as 01/02/2024 either number may be the month, in all of them."""
+    """Return whether of dates such as 01/02/2024 either number may be the month, in all of them."""
     same = numbers["first"] == numbers["second"]  # as in 01/01/2024, of which both readings are one
     largest = numbers[["first", "second"]].max(axis=None)
     return bool(len(numbers) and largest <= 12 and not same.all())
 
 
 def _have_day_first(numbers: pd.DataFrame) -> bool:
-    """Whether the numbers of dates show that the day stands first.
+    """Return whether the numbers of dates show that the day stands first.
 
     They do in 13/01/2024, because there is no 13th month. And 01/01/2024, 01/02/2024, ...,
     01/12/2025 are the first days of months: nobody writes down the first twelve days of January, in
@@ -318,7 +318,7 @@ def _numbers_of(column: pd.Series) -> pd.DataFrame:
 
 
 def _dates(column: pd.Series) -> pd.Series:
-    """The dates of a column, in a time zone if they have one; NaT where there is none."""
+    """Return the dates of a column, in a time zone if they have one; NaT where there is none."""
     if is_datetime64_any_dtype(column):
         # Nothing is parsed, so the filters of warnings, which all threads share, stay as they are.
         return column.where(column.dt.year.between(*YEARS))
@@ -349,7 +349,7 @@ def _dates(column: pd.Series) -> pd.Series:
 
 
 def _dates_of_changing_offsets(column: pd.Series) -> pd.Series:
-    """The dates of a column whose offsets from UTC change: in UTC, with a warning.
+    """Return the dates of a column whose offsets from UTC change: in UTC, with a warning.
 
     2024-03-31 01:00+01:00 and 03:00+02:00 become 0:00 and 1:00. But if all are midnights, such as
     2024-03-31 00:00+01:00 and 2024-04-01 00:00+02:00, they are days, and stay as they are.

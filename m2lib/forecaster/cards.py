@@ -28,7 +28,7 @@ def model_card(
     merged: bool = False,
     horizon: int = FORECAST_STEPS,
 ) -> str:
-    """The README.md of a folder, as the hub shows it: YAML between `---`, then Markdown.
+    """Return the README.md of a folder, as the hub shows it: YAML between `---`, then Markdown.
 
     The folder is an adapter's, or with `merged` one that `export` writes.
     """

@@ -101,7 +101,7 @@ def guess_columns(
 
 
 def _reads_as_dates(column: pd.Series) -> bool:
-    """Whether most cells of a column of text are read as dates."""
+    """Return whether most cells of a column of text are read as dates."""
     cells = column.dropna()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `items_of` reads them once more, and then warns
@@ -114,19 +114,19 @@ def _reads_as_dates(column: pd.Series) -> bool:
 
 
 def _names_among(names: Sequence[str], words: Sequence[str]) -> list[str]:
-    """The names that are among the words, in the words' order; capitals do not matter."""
+    """Return the names that are among the words, in the words' order; capitals do not matter."""
     return [name for word in words for name in names if str(name).lower() == word]
 
 
 def numbers_in(column: pd.Series) -> pd.Series:
-    """A column's numbers; NaN for a cell that holds none."""
+    """Return a column's numbers; NaN for a cell that holds none."""
     if is_numeric_dtype(column):
         return column
     return pd.to_numeric(column.astype(str), errors="coerce")
 
 
 def _holds_numbers(column: pd.Series) -> bool:
-    """Whether most cells of a column are numbers; `items_of` names the first that is not."""
+    """Return whether most cells of a column are numbers; `items_of` names the first that is not."""
     return not is_bool_dtype(column) and bool(numbers_in(column).notna().mean() > 0.5)
 
 
@@ -137,7 +137,7 @@ def _holds_text(column: pd.Series) -> bool:
 
 
 def _holds_dates(column: pd.Series) -> bool:
-    """Whether a column begins with a date, and is not one of numbers."""
+    """Return whether a column begins with a date, and is not one of numbers."""
     if _holds_numbers(column):
         return False
     first = column.dropna().head(1)  # none, where all cells are empty

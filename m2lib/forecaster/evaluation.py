@@ -38,7 +38,7 @@ class Measure:
 
 
 def mase_units(context: np.ndarray, season: int) -> np.ndarray:
-    """The `mase_unit` of each variable of a context (steps, variables)."""
+    """Return the `mase_unit` of each variable of a context (steps, variables)."""
     units = np.full(context.shape[1], np.nan)
     least = NOTHING_LEFT * np.ptp(context, axis=0)  # what is less is rounding
     for lag in (season, 1):
@@ -49,13 +49,13 @@ def mase_units(context: np.ndarray, season: int) -> np.ndarray:
 
 
 def _mean(errors: np.ndarray, *_: object) -> float:
-    """The mean over steps and variables."""
+    """Return the mean over steps and variables."""
     # `errors.mean()` adds in another order, and records have the last digits of this one.
     return float(errors.mean(axis=0).mean())
 
 
 def _scaled_mean(errors: np.ndarray, context: np.ndarray, season: int) -> float:
-    """The mean over variables, each in its own unit."""
+    """Return the mean over variables, each in its own unit."""
     # The unit of a variable that never changed is NaN, and the variable does not count.
     return float(np.nanmean(errors.mean(axis=0) / mase_units(context, season)))
 
@@ -210,7 +210,7 @@ class Evaluation:
         return table.fillna("")
 
     def by_series(self) -> pd.DataFrame:
-        """The errors of each series, without a unit.
+        """Return the errors of each series, without a unit.
 
         Returns
         -------

@@ -89,7 +89,7 @@ def export(
 
 
 def gbnf(text_format: TextFormat, horizon: int) -> str:
-    """The grammar of a forecast of `horizon` steps, in the notation of llama.cpp."""
+    """Return the grammar of a forecast of `horizon` steps, in the notation of llama.cpp."""
     if text_format.variables:
         step = ' "," '.join(["number"] * text_format.variables)
     else:  # any number of variables

@@ -246,7 +246,7 @@ def _config(
     batch_size: int = 1,
     seed: int = 0,
 ) -> TrainConfig:
-    """The settings to train the forecaster's own adapter on, or a new one of `rank`."""
+    """Return the settings to train the forecaster's own adapter on, or a new one of `rank`."""
     if num_steps is None:
         num_steps = FURTHER_STEPS if forecaster.adapter else NEW_STEPS
     if learning_rate is None:

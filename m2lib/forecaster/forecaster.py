@@ -414,7 +414,7 @@ class Forecaster(Sampler):
         skip: bool = False,
         context_length: int | None = None,
     ) -> list[Item]:
-        """The series that the model can read, which is found out before the work begins.
+        """Return the series that the model can read, which is found out before the work begins.
 
         A series may be unfit although its table is not: it may not fit the adapter's text format,
         or what the model reads of it may never change, as where a shop has closed.
@@ -795,7 +795,7 @@ def _columns(id: str | None, time: str | None, target: str | Sequence[str]) -> C
 
 
 def _seasons(items: Sequence[Item], season: int | Sequence[int] | None) -> tuple[int, ...]:
-    """What `chosen_seasons` chooses for a table, with a warning where calendars differ.
+    """Return what `chosen_seasons` chooses for a table, with a warning where calendars differ.
 
     A single series of weeks among others of days switches the season off for all of them.
     """

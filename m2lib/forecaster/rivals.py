@@ -24,7 +24,7 @@ LONGEST_SEASON = 24  # steps of the longest season that statsforecast's AutoETS 
 
 
 def baselines_for(period: int | None = None) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
-    """The simple forecasts that a model should beat, by name; see `m2lib.series.baselines`.
+    """Return the simple forecasts that a model should beat, by name; see `m2lib.series.baselines`.
 
     Each takes contexts (n, steps, variables), of which no value is negative, and the number of
     steps to forecast. The seasonal naive forecast repeats the last `period` steps; if that is None,
@@ -77,7 +77,7 @@ def _scaled_to_1000(context: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
 def ets_forecasts(
     contexts: Sequence[np.ndarray], prediction_length: int, season: int
 ) -> dict[str, list[np.ndarray]]:
-    """The forecasts (prediction_length, variables) of AutoETS for all contexts, by its name.
+    """Return the forecasts (prediction_length, variables) of AutoETS for all contexts, by its name.
 
     If the season is too long for it, it forecasts as if there were none. It is left out, with a
     warning, if it fails at any context or is not installed.
@@ -101,7 +101,7 @@ def ets_forecasts(
 def rival_forecasts(
     name: str, rival: Rival, contexts: Sequence[np.ndarray], prediction_length: int
 ) -> list[np.ndarray]:
-    """A rival's forecasts (prediction_length, variables) of all contexts, in float64.
+    """Return a rival's forecasts (prediction_length, variables) of all contexts, in float64.
 
     Where there is one variable, it may leave that axis out. Raises InputError if it returns
     anything but numbers, another number of forecasts, or one that has another shape or a value that

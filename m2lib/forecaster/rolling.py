@@ -231,7 +231,7 @@ def _usable_origins(
     text_format: series.TextFormat,
     steps_read: int,
 ) -> list[Origin]:
-    """The origins that can be forecast from; the others are left out, with a warning.
+    """Return the origins that can be forecast from; the others are left out, with a warning.
 
     At each origin the model is to read the last `steps_read` steps of a context, whose season is
     taken out in `unseasonal`; `units` are the `mase_unit`s of its variables. Raises InputError if
@@ -311,7 +311,7 @@ def _forecast_table(
     points: Mapping[str, Sequence[np.ndarray]],
     units: Mapping[Origin, np.ndarray],
 ) -> pd.DataFrame:
-    """The `forecasts` of an `Evaluation`.
+    """Return the `forecasts` of an `Evaluation`.
 
     `points` are each forecaster's point forecasts, in the order of the origins.
     """
@@ -349,7 +349,7 @@ def _measure_errors(
     contexts: Mapping[Origin, np.ndarray],
     season: int,
 ) -> dict[str, pd.DataFrame]:
-    """The `measures` of an `Evaluation`: `points` are forecasts in the truths' order."""
+    """Return the `measures` of an `Evaluation`: `points` are forecasts in the truths' order."""
     index = pd.MultiIndex.from_tuples(list(truths), names=["item", "steps"])
     measures = {name: pd.DataFrame(index=index) for name in MEASURES}
     for forecaster, forecasts in points.items():

@@ -277,7 +277,7 @@ class Sampler:
     def checked_format(
         self, values: Sequence[np.ndarray], ids: Sequence[int | str] | None = None
     ) -> TextFormat:
-        """The text format of `format_of`, which the series have to fit.
+        """Return the text format of `format_of`, which the series have to fit.
 
         InputError names the first series that does not.
         """
@@ -310,7 +310,7 @@ class Sampler:
         prediction_length: int,
         context_length: int | None = None,
     ) -> int:
-        """The most steps of a series that the model reads, given how many it is to write.
+        """Return the most steps of a series that the model reads, given how many it is to write.
 
         They are no more than `context_length`, where that is given. InputError where one of the two
         is no whole number or too small, and where there is no room for the shortest context and

@@ -67,7 +67,7 @@ def _with_index(df: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read_csv(path: str | Path, id: str | None) -> pd.DataFrame:
-    """The table in a .csv file; ValueError or pandas' ParserWarning where there is none."""
+    """Return the table in a .csv file; ValueError or pandas' ParserWarning where there is none."""
     names = pd.read_csv(path, nrows=0, skipinitialspace=True).columns
     numbers = pd.to_numeric(names, errors="coerce")
     if np.isfinite(numbers).any():  # a column called `inf` has a name
@@ -131,7 +131,7 @@ def _warn_of_thousands(path: str | Path, df: pd.DataFrame) -> None:
 
 
 def _has_thousandths(numbers: pd.Series) -> bool:
-    """Whether all numbers are below 1000 and have at most three digits after the point."""
+    """Return whether all numbers are below 1000 and have at most three digits after the point."""
     thousandths = 1000 * numbers.dropna()
     below = thousandths.abs() < 1e6
     # 1.013 * 1000 is 1012.9999999999999.
@@ -177,5 +177,5 @@ def write_table(frame: pd.DataFrame, path: str | Path, rounded: Sequence[str] = 
 
 
 def _shortened(number: float) -> float:
-    """A number of `DIGITS` significant digits: 16.89327327 of 16.893273273273273."""
+    """Return a number of `DIGITS` significant digits: 16.89327327 of 16.893273273273273."""
     return float(f"{number:.{DIGITS}g}")

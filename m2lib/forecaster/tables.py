@@ -172,17 +172,17 @@ def calendar_seasons(items: Sequence[Item]) -> tuple[int, ...]:
 
 
 def calendars_differ(items: Sequence[Item]) -> bool:
-    """Whether the series of a table have different seasons, so that none is taken out."""
+    """Return whether the series of a table have different seasons, so that none is taken out."""
     return len(_calendars(items)) > 1
 
 
 def _calendars(items: Sequence[Item]) -> set[tuple[int, ...]]:
-    """The seasons of each series' calendar; there is one entry where all have the same."""
+    """Return the seasons of each series' calendar; there is one entry where all have the same."""
     return {seasons_of(item.times) for item in items}
 
 
 def chosen_seasons(items: Sequence[Item], season: int | Sequence[int] | None) -> tuple[int, ...]:
-    """The seasons that a caller asks for, in steps; None asks for the calendar's.
+    """Return the seasons that a caller asks for, in steps; None asks for the calendar's.
 
     They are in ascending order, and (1,) where there is none. Raises InputError as
     `checked_seasons` does.
@@ -193,7 +193,7 @@ def chosen_seasons(items: Sequence[Item], season: int | Sequence[int] | None) ->
 
 
 def future_times(item: Item, horizon: int) -> pd.Index:
-    """The `horizon` time stamps that follow a series, written as its table writes them."""
+    """Return the `horizon` time stamps that follow a series, written as its table writes them."""
     return as_written(item, following(item.times, horizon))
 
 
@@ -429,7 +429,7 @@ def _check_columns(df: pd.DataFrame, columns: Columns, where: str) -> None:
 
 
 def _fault(problem: str, where: str, row: Any = None, column: Any = None) -> InputError:
-    """An error that says what is wrong with a table, and where.
+    """Return an error that says what is wrong with a table, and where.
 
     `sales.csv, row 7, column 'y': ...` is about the row of index 6, because people count from 1.
     """

@@ -170,7 +170,7 @@ def adapter_hash(folder: Path) -> str:
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The config and the tensors of an adapter's files.
+    """Return the config and the tensors of an adapter's files.
 
     ValueError for settings that this library does not compute, for a bias that is missing, and for
     tensors that are not finite.

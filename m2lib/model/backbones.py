@@ -157,7 +157,7 @@ def weight_hash(name: str) -> str:
 
 
 def backbone_config(name: str) -> "PretrainedConfig":
-    """The transformers config of a backbone: its shape, before the vocabulary is reduced.
+    """Return the transformers config of a backbone: its shape, before the vocabulary is reduced.
 
     The config of a known name is in m2lib/model/configs, so its weights need not be here.
 
@@ -173,7 +173,7 @@ def backbone_config(name: str) -> "PretrainedConfig":
 
 
 def meta_model(config: "PretrainedConfig") -> "PreTrainedModel":
-    """A model on the meta device, where a parameter has a shape but no memory."""
+    """Return a model on the meta device, where a parameter has a shape but no memory."""
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
@@ -273,7 +273,7 @@ def _check_files(folder: Path) -> None:
 def _load_transformers(
     folder: Path, config: "PretrainedConfig", dtype: str
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
-    """The model and its tokenizer; ValueError for missing, unknown or misshapen weights."""
+    """Return the model and its tokenizer; ValueError for missing, unknown or misshapen weights."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with quiet_transformers():

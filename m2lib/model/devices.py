@@ -51,7 +51,7 @@ def check_computes(device: str | torch.device) -> None:
 
 
 def best_dtype(device: str) -> str:
-    """The dtype of weights in which a device, such as `cuda:1`, is fastest.
+    """Return the dtype of weights in which a device, such as `cuda:1`, is fastest.
 
     For a CUDA GPU that is bfloat16 if it has instructions for it, and for `mps` it is float32. A
     processor may have the instructions and still be slower with them, so both dtypes are timed, see
@@ -79,7 +79,7 @@ def int8_is_best(device: str) -> bool:
 
 
 def measured_rates() -> dict[str, float]:
-    """The rates of `product_rates`, timed once on each machine and stored in `M2_CACHE`."""
+    """Return the rates of `product_rates`, timed once on each machine and stored in `M2_CACHE`."""
     machine = f"{platform.node()}, {processor_name()}, torch {torch.__version__}"
     path = cache_dir() / "product_rates.json"
     rates_by_machine = _stored_rates(path)
@@ -104,7 +104,7 @@ def _stored_rates(path: Path) -> dict[str, dict[str, float]]:
 
 
 def product_rates() -> dict[str, float]:
-    """The rates of one core's matrix products, FLOP/s by dtype.
+    """Return the rates of one core's matrix products, FLOP/s by dtype.
 
     Each is the mean over as many products of (256, 576) and (576, 1536) as take 0.2 seconds: a
     shape of SmolLM2's, with fewer tokens than in training and more than in a step of decoding. The
@@ -125,7 +125,7 @@ def product_rates() -> dict[str, float]:
 
 
 def _product_rate(product: Callable[[torch.Tensor], torch.Tensor], weight: torch.Tensor) -> float:
-    """The FLOP/s at which 256 tokens are multiplied by a weight (d_out, d_in)."""
+    """Return the FLOP/s at which 256 tokens are multiplied by a weight (d_out, d_in)."""
     tokens = torch.ones((256, weight.shape[1]), dtype=weight.dtype)
     # `autorange` times 1, 2, 5, 10, 20, ... products, until they take 0.2 seconds together. Windows
     # counts a process's time in steps of 15.6 ms, in which a single product seems to take none. And
@@ -137,7 +137,7 @@ def _product_rate(product: Callable[[torch.Tensor], torch.Tensor], weight: torch
 
 
 def processor_name() -> str:
-    """The processor's name as PyTorch knows it, else as Python does."""
+    """Return the processor's name as PyTorch knows it, else as Python does."""
     capabilities: dict[str, str] = {}
     if hasattr(torch.cpu, "get_capabilities"):  # torch 2.6 has no such function
         capabilities = torch.cpu.get_capabilities()

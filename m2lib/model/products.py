@@ -47,7 +47,7 @@ def product_with(
 
 @torch.no_grad()
 def int8_product(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Product:
-    """A linear layer in 8 bits: whole numbers are multiplied, and scaled back afterwards.
+    """Return a linear layer in 8 bits: whole numbers are multiplied, and scaled back afterwards.
 
     Each row of the weights and each row of x has a scale of its own, so that its largest number
     becomes 127 [1]_ [2]_. One row of x with one of the weights::
@@ -84,7 +84,7 @@ def int8_product(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Prod
     weight_scale = weight_scale.T  # (1, d_out)
 
     def product(x: torch.Tensor) -> torch.Tensor:
-        """The layer's outputs (n, d_out) of x (n, d_in)."""
+        """Return the layer's outputs (n, d_out) of x (n, d_in)."""
         whole, scale = _to_int8(x.float())
         # `_int_mm` gives the exact sums, as int32.
         y = torch._int_mm(whole, columns).float().mul_(scale).mul_(weight_scale)
@@ -103,7 +103,7 @@ def _to_int8(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _packed_product(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
-    """A linear layer in bfloat16 whose weights lie in blocks, as oneDNN's kernels read them.
+    """Return a linear layer in bfloat16 whose weights lie in blocks, as oneDNN's kernels read them.
 
     `linear` rearranges them in each call: with 16 rows that is half of the time, with 50 a fifth.
     Here it is done once, by the operators that `torch.compile` puts in the place of `linear`. The
@@ -116,7 +116,7 @@ def _packed_product(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
 
 
 def _can_pack() -> bool:
-    """Whether this torch has the operators for packed weights, and this processor bfloat16.
+    """Return whether this torch has the operators for packed weights, and this processor bfloat16.
 
     They are not part of torch's public interface, and may be missing.
     """

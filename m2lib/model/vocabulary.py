@@ -35,7 +35,7 @@ def text_to_ids(text: str) -> list[int]:
 
 
 def ids_to_text(ids: Iterable[int]) -> str:
-    """The text of token ids, `<pad>` written out."""
+    """Return the text of token ids, `<pad>` written out."""
     return "".join(SYMBOLS[i] for i in ids)
 
 

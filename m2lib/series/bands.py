@@ -11,7 +11,7 @@ import numpy as np
 
 
 def band(samples: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """The central band of the samples at each step and variable.
+    """Return the central band of the samples at each step and variable.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def band(samples: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def coverage(samples: np.ndarray, truth: np.ndarray, level: float) -> float:
-    """The share of a series' true values that a band holds, its ends included.
+    """Return the share of a series' true values that a band holds, its ends included.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def stretch_needed(samples: np.ndarray, truth: np.ndarray, level: float) -> np.n
 def stretch_of_band(
     low: np.ndarray, median: np.ndarray, high: np.ndarray, truth: np.ndarray
 ) -> np.ndarray:
-    """The factors of `stretch_needed`, of bands whose ends and medians are known.
+    """Return the factors of `stretch_needed`, of bands whose ends and medians are known.
 
     Parameters
     ----------

@@ -91,7 +91,7 @@ class Scaling:
         return bool(np.all(finite & (self.scale > 0)))
 
     def relative(self, values: np.ndarray) -> np.ndarray:
-        """The scaled values of physical ones, not yet rounded, in multiples of `unit`."""
+        """Return the scaled values of physical ones, not yet rounded, in multiples of `unit`."""
         with np.errstate(all="ignore"):  # `encode` refuses what is not finite
             above_offset = np.asarray(values, dtype=np.float64) - self.offset
             return without_undershoot(above_offset) / self.scale + self.start / self.unit
@@ -151,7 +151,7 @@ class TextFormat:
             )
 
     def for_variables(self, variables: int) -> "TextFormat":
-        """The format for series of `variables` variables, if it is one for any number."""
+        """Return the format for series of `variables` variables, if it is one for any number."""
         if self.variables:
             return self
         return replace(self, variables=variables)
@@ -345,7 +345,7 @@ class TextFormat:
         return Decoded(values, repairs)
 
     def settings(self) -> dict[str, int | float | bool]:
-        """The fields by name: `TextFormat(**settings)` is the same format."""
+        """Return the fields by name: `TextFormat(**settings)` is the same format."""
         fields = asdict(self)
         for name in NEWER:
             if fields[name] == getattr(TextFormat, name):  # the default
@@ -360,7 +360,7 @@ it by half its range below and by one and a half times its range above."""
 
 
 def series_label(name: str | int | None) -> str:
-    """What messages call a series: `series 7`, or `the series` if it has no name.
+    """Return what messages call a series: `series 7`, or `the series` if it has no name.
 
     A table without a column of ids is one series, which is named "series".
     """
@@ -374,7 +374,7 @@ def without_undershoot(values: np.ndarray) -> np.ndarray:
 
 
 def scale_of(context: np.ndarray) -> np.ndarray:
-    """The 90th percentile of each series' context, both variables together.
+    """Return the 90th percentile of each series' context, both variables together.
 
     Parameters
     ----------
@@ -431,7 +431,7 @@ def decode(text: str, steps: int = FORECAST_STEPS, last: tuple[int, int] = (0, 0
 
 
 def _scaling(scale: ArrayLike) -> Scaling:
-    """The scaling of the study's format: by a scale, without an offset.
+    """Return the scaling of the study's format: by a scale, without an offset.
 
     Scales (50,) become (50, 1, 1), so that each meets all steps of its own series.
     """

@@ -15,7 +15,7 @@ AT_ONCE = 1000  # so many of them are tried at a time: all would take 2.4 GB for
 def bootstrap_interval(
     errors: Iterable[float], statistic: Callable[..., float | np.ndarray] = np.mean, seed: int = 0
 ) -> tuple[float, float]:
-    """The 95% percentile bootstrap interval of a statistic of per-series errors [1]_.
+    """Return the 95% percentile bootstrap interval of a statistic of per-series errors [1]_.
 
     It is taken from 10,000 resamples of the series.
 
@@ -49,7 +49,7 @@ def bootstrap_interval(
 
 
 def t_interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float]:
-    """The interval of a mean by Student's t, as wide as a small sample needs it to be [1]_.
+    """Return the interval of a mean by Student's t, as wide as a small sample needs it to be [1]_.
 
     For n values of mean m and standard deviation s (with the divisor n - 1) it goes from
     m - t s / sqrt(n) to m + t s / sqrt(n), where t is the (1 + level) / 2 quantile of Student's
@@ -91,7 +91,7 @@ def t_interval(values: Iterable[float], level: float = 0.95) -> tuple[float, flo
 
 
 def sign_flip_p(values: Iterable[float]) -> float:
-    """The p value of the two-sided sign-flip test of a mean of zero [1]_.
+    """Return the p value of the two-sided sign-flip test of a mean of zero [1]_.
 
     This is Fisher's randomisation test of paired values. If each value is as likely to lie
     below zero as above it, by the same amount, then all 2^n patterns of signs are equally likely.
@@ -162,7 +162,7 @@ class Ratio:
 
 
 def error_ratio(ours: Iterable[float], theirs: Iterable[float]) -> Ratio:
-    """The geometric mean ratio of paired errors, with its t interval and sign-flip test.
+    """Return the geometric mean ratio of paired errors, with its t interval and sign-flip test.
 
     Interval and test are those of the logarithms of the ratios, one for each pair, because there
     twice and half as large are equally far from equal. The interval's ends are taken back to

@@ -35,7 +35,7 @@ def series_mae(forecast: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def crps_fair(samples: np.ndarray, truth: np.ndarray) -> float:
-    """The fair continuous ranked probability score, averaged over steps and variables.
+    """Return the fair continuous ranked probability score, averaged over steps and variables.
 
     For samples x_i of a value y: the mean of `|x_i - y|`, minus half the mean distance of two
     *different* samples [1]_, which makes the score independent of the number of samples in
@@ -73,7 +73,7 @@ def crps_fair(samples: np.ndarray, truth: np.ndarray) -> float:
 def quantile_losses(
     quantiles: np.ndarray, truth: np.ndarray, levels: Sequence[float] = DECILES
 ) -> np.ndarray:
-    """The quantile (pinball) loss [1]_ of each forecast quantile.
+    """Return the quantile (pinball) loss [1]_ of each forecast quantile.
 
     A quantile q of level t that lies below a truth y costs t (y - q), one above it (1 - t) (q - y).
     A truth of 10 costs 0.9 * (10 - 8) = 1.8 at a quantile of level 0.9 that is 8, which is too low,
@@ -112,7 +112,7 @@ def _along_first(numbers: ArrayLike, other_axes: int) -> np.ndarray:
 def quantile_loss(
     samples: np.ndarray, truth: np.ndarray, levels: Sequence[float] = DECILES
 ) -> float:
-    """The mean of `quantile_losses` over the samples' quantiles, steps and variables.
+    """Return the mean of `quantile_losses` over the samples' quantiles, steps and variables.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def quantile_loss(
 
 
 def weighted_quantile_loss(losses: Sequence[float], truths: Sequence[np.ndarray]) -> float:
-    """The quantile losses of several series in one number without a unit [1]_.
+    """Return the quantile losses of several series in one number without a unit [1]_.
 
     It is twice their mean, divided by the mean absolute true value.
 

@@ -152,7 +152,7 @@ def without_season(values: np.ndarray, lengths: int | Sequence[int]) -> np.ndarr
 
 
 def season_length(lengths: Sequence[int], steps: int) -> int:
-    """The longest of several seasons that a series of so many steps has three of.
+    """Return the longest of several seasons that a series of so many steps has three of.
 
     Where it has three of none, it is the shortest.
     """
@@ -161,7 +161,7 @@ def season_length(lengths: Sequence[int], steps: int) -> int:
 
 
 def checked_seasons(season: int | Sequence[int]) -> tuple[int, ...]:
-    """The lengths of one or several seasons, in ascending order.
+    """Return the lengths of one or several seasons, in ascending order.
 
     InputError for one that is no whole number from 1 on: a year of 52.18 weeks is given as 52.
     """
@@ -263,5 +263,5 @@ def _by_place(values: np.ndarray, first: int, length: int) -> np.ndarray:
 
 
 def _places(first: int, steps: int, length: int) -> np.ndarray:
-    """The place of each step within its season: 2, 3, 0, 1, ... for first 2 and length 4."""
+    """Return the place of each step within its season: 2, 3, 0, 1, ... for first 2 and length 4."""
     return np.arange(first, first + steps) % length

@@ -98,7 +98,7 @@ def load_checkpoint(
 
 
 def _differences(old_run: dict, run: dict) -> list[str]:
-    """The names in which a checkpoint's run and this one differ.
+    """Return the names in which a checkpoint's run and this one differ.
 
     A setting that the checkpoint lacks is newer than the checkpoint, and had the effect of its
     default. Where it lacks the hash of the windows, they are not compared.
@@ -113,10 +113,10 @@ def _differences(old_run: dict, run: dict) -> list[str]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The checkpoints of a folder, the newest last."""
+    """Return the checkpoints of a folder, the newest last."""
     return sorted(folder.glob("step-*.safetensors"), key=_step_of)
 
 
 def _step_of(file: Path) -> int:
-    """The step of a checkpoint, by its name."""
+    """Return the step of a checkpoint, by its name."""
     return int(file.stem.split("-")[1])

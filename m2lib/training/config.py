@@ -60,7 +60,7 @@ class TrainConfig:
         object.__setattr__(self, "targets", targets)  # the class is frozen
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step from 0 to steps - 1.
+        """Return the learning rate of a step from 0 to steps - 1.
 
         It rises in a straight line during the warm-up. Then it stays at the peak (`constant`),
         falls as half a cosine wave (`cosine`; Loshchilov and Hutter, SGDR, ICLR 2017), or stays at

@@ -238,7 +238,7 @@ def train(
 def step_costs(
     shape: Shape, batch: np.ndarray, *, rank: int, targets: tuple[str, ...] = TARGETS
 ) -> Costs:
-    """The costs of a training step on a batch (windows, length) of token ids, by convention.
+    """Return the costs of a training step on a batch (windows, length) of token ids, by convention.
 
     By the coursework's rules each window counts at its own length without pads. As executed, each
     has the length of the longest; as published, the full length of the batch.

@@ -97,7 +97,7 @@ def random_windows(
 
 
 def encode_window(values: np.ndarray, horizon: int, text_format: TextFormat) -> list[int] | None:
-    """The token ids of a series, scaled as a forecast of its last `horizon` steps would be.
+    """Return the token ids of a series, scaled as a forecast of its last `horizon` steps would be.
 
     The scale comes from the steps before those; None where they have none because they are flat.
     Values beyond the text's range are clipped to it.

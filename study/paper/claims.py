@@ -131,7 +131,7 @@ def replicated_runs(profile: str) -> RunsByName:
 
 
 def _has_all_series(runs: RunsByName, published: RunsByName, names: tuple[str, ...]) -> bool:
-    """Whether runs have forecast all series that the report asked some experiments about.
+    """Return whether runs have forecast all series that the report asked some experiments about.
 
     Of a setting that went on to the search's second round these are 20, and a run of the first
     round alone has five of them.
