@@ -35,7 +35,8 @@ def one_line() -> Iterator[None]:
     except InputError as error:
         sys.exit(f"error: {error}")
     except ModuleNotFoundError as error:  # such as "No module named 'tsdata'"
-        sys.exit(f"error: {error}; `pip install -e '.[yardsticks]'` brings what benchmarks need")
+        advice = "`pip install -c constraints.txt -e '.[yardsticks]'` brings what benchmarks need"
+        sys.exit(f"error: {error}; {advice}")
 
 
 def place_of(source: Source, split: str) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -249,6 +250,9 @@ def forecast(
         print(table.to_string(index=False, max_rows=40, float_format=_format_number))
         print(f"{len(table)} rows; --output F.csv writes them all")
     if plot:
+        # The picture is a file alone. In a notebook, `!m2` inherits the notebook's way to show one,
+        # which matplotlib may not find here.
+        os.environ["MPLBACKEND"] = "agg"
         import matplotlib.pyplot as plt
 
         m2lib.forecaster.plot_items(items, columns, table)

@@ -31,7 +31,9 @@ class Setting:
 FOLDER = "a folder, which need not exist yet"
 SETTINGS = {
     "M2_BACKBONE": Setting(
-        "which language model", "a backbone's name, a folder or a .gguf file", "smollm2-135m"
+        "which language model",
+        "a backbone's name, a folder or a .gguf file",
+        "smollm2-135m; in the study the profile's",
     ),
     "M2_DATA": Setting(
         "the data set", "an HDF5 file", "data/lotka_volterra_data.h5, or made anew from the recipe"
@@ -54,7 +56,9 @@ SETTINGS = {
         FOLDER,
         "~/.cache/m2lib",
     ),
-    "M2_OUT": Setting("where live runs, figures and checkpoints are written", FOLDER, "build/"),
+    "M2_OUT": Setting(
+        "where the study's live runs, figures and checkpoints are written", FOLDER, "build/"
+    ),
 }
 
 

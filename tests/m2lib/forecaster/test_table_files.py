@@ -282,6 +282,16 @@ def test_a_parquet_file_that_is_no_table_is_refused_in_one_line(tmp_path, conten
         read_table(path)
 
 
+def test_a_parquet_file_is_refused_without_pyarrow(tmp_path, monkeypatch):
+    def find_no_engine(path):
+        raise ImportError("Unable to find a usable engine; tried using: 'pyarrow'.\nA suitable")
+
+    monkeypatch.setattr(pd, "read_parquet", find_no_engine)
+    needed = "parquet needs pyarrow, which is missing or too old: pip install -U pyarrow"
+    with pytest.raises(InputError, match=rf"t.parquet as a table \({needed}\); {ADVICE}$"):
+        read_table(tmp_path / "t.parquet")
+
+
 # An output is checked before the work begins, which may take hours.
 
 
@@ -294,6 +304,21 @@ def test_an_output_that_exists_is_refused_unless_it_may_be_replaced(tmp_path):
         check_output(path)
 
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_output_that_another_program_has_open_is_refused_even_with_force(tmp_path, monkeypatch):
+    path = write_file(tmp_path / "t.csv", "mine")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", refuse)
+        message = r"t.csv cannot be replaced \(Permission denied\); close it in other programs"
+        with pytest.raises(InputError, match=message):
+            check_output(path, force=True)
+
+    assert path.read_bytes() == b"mine"
 
 
 def test_an_output_of_another_ending_is_refused(tmp_path):
