@@ -62,7 +62,7 @@ def evaluate(table: Path, record: Path, steps: int, **options: int) -> None:
 
 
 def _is_same(record: dict[str, Any], table: Path, steps: int, options: dict[str, int]) -> bool:
-    """Whether a record is of this table, so many steps of training, these options and `general`."""
+    """Return whether a record has this table, these training steps, these options and `general`."""
     settings = record["settings"]
     steps_of_record = settings["finetune"] or 0  # None: without training
     return (
@@ -74,7 +74,7 @@ def _is_same(record: dict[str, Any], table: Path, steps: int, options: dict[str,
 
 
 def _is_of_general(record: dict[str, Any], steps: int) -> bool:
-    """Whether a record is of `general` as it is now: its weights, its text format and its views.
+    """Return whether a record is of `general` as it is now: its weights, text format and views.
 
     An adapter that was tuned before each moment has the plain view.
     """

@@ -76,7 +76,7 @@ def run_app(commands: App, argv: Sequence[str] | None, after_ctrl_c: str) -> int
 
 
 def _explained(error: Exception, arguments: Sequence[str]) -> str:
-    """One line that says why a command could not be done, and what to do where we know it."""
+    """Return one line that says why a command failed, and what to do where we know it."""
     problem = first_line(error)
     if isinstance(error, UnusedCliTokensError):
         words = " ".join(error.unused_tokens or ())
@@ -97,7 +97,10 @@ def _explained(error: Exception, arguments: Sequence[str]) -> str:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory has run out, which torch says by a RuntimeError with one of `NO_ROOM`."""
+    """Return whether memory has run out.
+
+    PyTorch reports it by a RuntimeError whose message has one of the phrases in `NO_ROOM`.
+    """
     return isinstance(error, MemoryError) or any(words in str(error) for words in NO_ROOM)
 
 
@@ -199,7 +202,7 @@ class Sizes:
     """Projections that have adapters, such as q,v,gate."""
 
     def counted(self) -> dict[str, Any]:
-        """All that decides the cost, by name."""
+        """Return all that decides the cost, by name."""
         short_names = self.targets.split(",")
         by_short_name = {name.removesuffix("_proj"): name for name in m2lib.accounting.PROJECTIONS}
         targets = [name for short, name in by_short_name.items() if short in short_names]
@@ -225,7 +228,7 @@ def flops(
     convention: Convention = "coursework",
     as_json: Annotated[Flag, Parameter(name="--json")] = False,
 ) -> None:
-    """What a forward pass, a training and a forecast cost.
+    """Count the FLOPs of a forward pass, a training and a forecast.
 
     Parameters
     ----------

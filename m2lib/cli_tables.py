@@ -177,7 +177,7 @@ class Sampling:
     as fit."""
 
     def for_forecaster(self) -> m2lib.forecaster.Sampling:
-        """Return the same, as a forecaster takes it."""
+        """Return these settings as a forecaster takes them."""
         return m2lib.forecaster.Sampling(
             num_samples=self.samples,
             temperature=self.temperature,
@@ -265,7 +265,10 @@ def forecast(
 
 
 def _format_number(number: float) -> str:
-    """A number of six digits, as the terminal shows it; a larger one with all before its point."""
+    """Format a number in six digits, as the terminal shows it.
+
+    A number of a million or more has all digits before its point, and two after it.
+    """
     return f"{number:.6g}" if abs(number) < 1e6 else f"{number:.2f}"
 
 
@@ -414,7 +417,7 @@ def _record(
     forecaster: Forecaster,
     evaluation: Evaluation,
 ) -> dict[str, Any]:
-    """What an evaluation was asked and what came out, ready for JSON.
+    """Return what an evaluation was asked and what came out, ready for JSON.
 
     `rolling` has the options that only `m2 evaluate` takes, `table` the file's name and its hash.
     """

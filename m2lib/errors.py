@@ -46,7 +46,7 @@ def check_count(name: str, number: object, least: int = 1) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, or the exception's name if it has no message."""
+    """Return the first line of an exception's message; without a message, the exception's name."""
     message = str(error).strip() or type(error).__name__
     return message.splitlines()[0]
 

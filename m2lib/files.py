@@ -16,7 +16,7 @@ IN_CHECKOUT = (ROOT / "report" / "published").is_dir()
 
 
 def workspace() -> Path:
-    """The default folder of data/ and build/: the checkout, or without one the current folder."""
+    """Return the default folder of data/ and build/: the checkout, else the current folder."""
     return ROOT if IN_CHECKOUT else Path.cwd()
 
 

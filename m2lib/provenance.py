@@ -12,7 +12,7 @@ from m2lib.model import processor_name
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """Where a computation runs: `device`, `commit` and `versions`, as records keep them.
+    """Return where a computation runs: `device`, `commit` and `versions`, as records keep them.
 
     The device is for example `cuda: NVIDIA H100 80GB HBM3`, or `cpu: AMD EPYC, 2 threads`.
     """
@@ -26,8 +26,10 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The checkout's commit, `+changes` appended where tracked files differ from it; None outside a
-    checkout in git."""
+    """Return the checkout's commit, with `+changes` appended where tracked files differ from it.
+
+    It is None outside a checkout in git, or where git fails.
+    """
     # Installed, m2lib may lie below another project, whose commit git would describe.
     if not (ROOT / ".git").exists():
         return None

@@ -84,7 +84,7 @@ def described(known: Mapping[str, Setting]) -> str:
 
 
 def bars_are_off() -> bool:
-    """Whether `TQDM_DISABLE` is set, to whatever it may be, and so no progress bar is to be shown.
+    """Return whether `TQDM_DISABLE` is set, to whatever text, so that no progress bar is shown.
 
     The variable is tqdm's own, but the bars that it draws in notebooks do not heed it.
     """
@@ -92,12 +92,12 @@ def bars_are_off() -> bool:
 
 
 def out_dir() -> Path:
-    """`M2_OUT`: the folder that live runs write under."""
+    """Return `M2_OUT`, the folder that live runs write under."""
     return folder_of(read("M2_OUT"), workspace() / "build")
 
 
 def cache_dir() -> Path:
-    """`M2_CACHE`: the folder for converted weights, and for the rates that were timed once."""
+    """Return `M2_CACHE`, the folder for converted weights and the rates that were timed once."""
     return folder_of(read("M2_CACHE"), Path("~/.cache/m2lib"))
 
 

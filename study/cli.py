@@ -169,7 +169,7 @@ def _recorded_standing(profile: Profile, name: str, data: SeriesSet | None) -> s
 
 
 def budget() -> None:
-    """What the active profile's records have spent, those no longer kept too, and what is left."""
+    """Print what the active profile's records have spent, removed ones too, and what is left."""
     profile = study.active_profile()
     print(study.record_path(profile, "*").parent)
     heads = "".join(f"{convention:>14s}" for convention in CONVENTIONS)
@@ -218,7 +218,7 @@ def flops(
     convention: Convention = "coursework",
     as_json: Annotated[Flag, Parameter(name="--json")] = False,
 ) -> None:
-    """What an experiment costs: a forward pass, its training and one of its forecasts.
+    """Count the FLOPs of an experiment: a forward pass, its training and one of its forecasts.
 
     Parameters
     ----------

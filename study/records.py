@@ -378,7 +378,7 @@ def hold(profile: Profile, name: str, wait: float = 1) -> Iterator[None]:
 
 
 def in_progress(profile: Profile, name: str) -> bool:
-    """Return whether a process, this one or another, runs an experiment now.
+    """Return whether a process, this one or another, is running an experiment.
 
     Where nothing can be written, no lock can be tried, so an experiment may be running there.
     """

@@ -50,7 +50,7 @@ def simulate_world(
 
 
 def holling_three(_time: float, state: np.ndarray, *parameters: float) -> tuple[float, float]:
-    """The rates of predators that hardly hunt rare prey: they eat a x^2 y / (1 + h x^2).
+    """Return the rates of predators that hardly hunt rare prey: they eat a x^2 y / (1 + h x^2).
 
     Such predators spare what is left of the prey, and with the recipe's handling times every series
     comes to rest. Cycles need predators that are full before the prey are many: here h is
@@ -69,7 +69,7 @@ def holling_three(_time: float, state: np.ndarray, *parameters: float) -> tuple[
 
 
 def lotka_volterra(time: float, state: np.ndarray, *parameters: float) -> tuple[float, float]:
-    """The rates without a limit to the prey or to a predator's appetite.
+    """Return the rates without a limit to the prey or to a predator's appetite.
 
     The cycles neither die out nor settle. The recipe's handling time and capacity are not used.
     """
@@ -81,7 +81,10 @@ def lotka_volterra(time: float, state: np.ndarray, *parameters: float) -> tuple[
 
 
 def drifting(time: float, state: np.ndarray, *parameters: float) -> tuple[float, float]:
-    """The rates of predators that die ever faster: by time 200 half as fast again as at time 0."""
+    """Return the rates of predators that die ever faster.
+
+    By time 200 they die half as fast again as at time 0.
+    """
     growth, attack, mortality, *other_parameters = parameters
     rising_mortality = mortality * (1 + time / 400)
     return data.predator_prey(time, state, growth, attack, rising_mortality, *other_parameters)

@@ -329,7 +329,7 @@ def costs_of(
 
 
 def sum_costs(*costs: Costs) -> Costs:
-    """Return the sum of costs, convention by convention; of no costs it is 0."""
+    """Sum costs, convention by convention; without any costs the sums are 0."""
     summed = dict.fromkeys(CONVENTIONS, 0)
     for cost in costs:
         for convention in CONVENTIONS:

@@ -32,7 +32,9 @@ DEPARTURES = {
 
 
 def departure_costs(shape: Shape, tokens: int, *, rank: int) -> dict[int, int]:
-    """What each departure adds to the rules' count; negative where the report charges too little.
+    """Return the FLOPs that each departure adds to the rules' count.
+
+    A number is negative where the report charges too little.
 
     Parameters
     ----------

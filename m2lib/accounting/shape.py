@@ -113,12 +113,12 @@ def added(*breakdowns: Breakdown) -> Breakdown:
 
 
 def times(count: int, breakdown: Breakdown) -> Breakdown:
-    """Return a breakdown, multiplied by `count`."""
+    """Multiply a breakdown by `count`."""
     return {part: count * flops for part, flops in breakdown.items()}
 
 
 def assembled(layer: Breakdown, once: Breakdown, layers: int) -> Breakdown:
-    """A whole model's breakdown, from one layer's and from that of what stands outside the layers.
+    """Assemble a whole model's breakdown from one layer's and that of the parts outside the layers.
 
     A component may be in both: with 24 layers, "norms" holds 24 times the layer's two norms and
     once the norm at the end. A component that is in neither is 0.

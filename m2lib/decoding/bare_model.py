@@ -118,7 +118,7 @@ class BareModel:
     def forward(
         self, tokens: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Attend
     ) -> torch.Tensor:
-        """Final hidden states (n, d), before the final norm, of n tokens.
+        """Return the final hidden states (n, d) of n tokens, before the final norm.
 
         The tokens are those of one prompt, or one for each row. Only `attend` knows which, and
         where the keys and values of earlier tokens are.
@@ -151,11 +151,17 @@ class BareModel:
         return x
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """The next token's logits (n, 13), float32, from final hidden states: norm and head."""
+        """Return the next token's logits (n, 13), float32, from the final hidden states (n, d).
+
+        That is the final norm and then the head.
+        """
         return self.head(rms_norm(x, x.shape[1:], self.norm, self.eps))
 
     def cache(self, entries: int, columns: int) -> Cache:
-        """An empty cache: keys (entries, width, columns) and values (entries, columns, width)."""
+        """Return an empty cache.
+
+        Each layer has keys (entries, width, columns) and values (entries, columns, width).
+        """
         # Zeros, not `torch.empty`: a masked column has weight 0, but 0 * nan would still be nan.
         return [
             (
@@ -168,7 +174,7 @@ class BareModel:
 
 @torch.no_grad()
 def _states(weights: list[torch.nn.Parameter]) -> list[tuple[Any, ...]] | None:
-    """Return what would differ for each weight if it had changed.
+    """Return a state for each weight, which differs once the weight has changed.
 
     None where a weight was made in inference mode, because PyTorch counts no changes of those.
     """

@@ -196,7 +196,7 @@ class Engine:
         entries = slice(number * kv_heads, (number + 1) * kv_heads)
 
         def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            """The whole prompt at once: each of its n tokens attends to itself and those before."""
+            """Attend over the whole prompt at once: each of n tokens to itself and those before."""
             # Nothing is read from the cache: (n, heads, width) -> (1, heads, n, width), and back.
             q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
             keys, values = self.shared[layer]
@@ -211,7 +211,7 @@ class Engine:
         return self.bare.forward(tokens, self.cos[:length], self.sin[:length], attend)[-1]
 
     def _heads(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Number * kv_heads + head, for each of some rows or prompts and each of its heads."""
+        """Return number * kv_heads + head for every head of some rows or prompts."""
         # With 3 key/value heads, 0 2 become 0 1 2 6 7 8.
         kv_heads = self.bare.kv_heads
         heads = torch.arange(kv_heads, device=numbers.device)
@@ -269,7 +269,7 @@ class Engine:
         scores = self.mask.new_full((entries, bare.heads // bare.kv_heads, columns), float("-inf"))
 
         def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            """One token in each row attends to its prompt, its own earlier tokens and itself.
+            """Attend from one token in each row to its prompt, its own earlier tokens and itself.
 
             Returns (rows * kv_heads, heads / kv_heads, width), in the order of q (rows, heads,
             width).
@@ -367,9 +367,10 @@ def _replace(cache: Cache, change: Callable[[torch.Tensor], torch.Tensor]) -> No
 
 
 def cache_columns(filled: int, growth: int = GROWTH) -> int:
-    """The columns that a KV cache allocates for `filled` tokens; attention computes all of them.
+    """Return the number of columns that a KV cache allocates for `filled` tokens.
 
-    The pads of shorter prompts count as tokens. The number is rounded up to a multiple of `growth`.
+    Attention computes all of them. The pads of shorter prompts count as tokens. The number is
+    rounded up to a multiple of `growth`.
     """
     # A ceiling: // rounds down, so the negative of a negated division rounds up. 65 tokens: -65 //
     # 64 = -2, so two times 64, 128 columns. 64 tokens: -64 // 64 = -1, so 64 columns and none to

@@ -263,9 +263,9 @@ def read_back(
 
 
 def point_forecast(values: np.ndarray) -> np.ndarray:
-    """The point forecast (steps, variables) of samples (n, steps, variables): their median [1]_.
+    """Return the point forecast (steps, variables) of samples (n, steps, variables).
 
-    A single sample is returned as it is, in integers.
+    It is their median [1]_. A single sample is returned as it is, in integers.
 
     References
     ----------
@@ -337,7 +337,7 @@ def pooled(parts: Sequence[Forecast], n_samples: int) -> Forecast:
 
 
 def cut_prompt(ids: list[int], config: DecodeConfig) -> list[int]:
-    """The prompt: the last `context_tokens` ids of a context, without an incomplete first step.
+    """Cut a context to the prompt: its last `context_tokens` ids, without an incomplete first step.
 
     With `raw_cut` the incomplete step stays, as in the report.
     """

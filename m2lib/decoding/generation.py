@@ -80,7 +80,11 @@ class DecodeConfig:
 
     @classmethod
     def as_published(cls, context_tokens: int = 512) -> "DecodeConfig":
-        """The report's protocol: a raw cut, 220 new tokens, greedy, unconstrained, its rounding."""
+        """Return the report's protocol.
+
+        It has a raw cut and the report's rounding, and writes up to 220 new tokens, greedily and
+        unconstrained.
+        """
         return cls(context_tokens=context_tokens, raw_cut=True, rounding="published")
 
 
@@ -134,7 +138,7 @@ class StepGrammar:
         self.state = torch.zeros(num_rows, dtype=torch.long, device=device)
 
     def mask(self, logits: torch.Tensor) -> torch.Tensor:
-        """The logits (rows, 13), with minus infinity for each token that the grammar forbids."""
+        """Return the logits (rows, 13), minus infinity for each token that the grammar forbids."""
         return logits.masked_fill(~self.allowed[self.state], float("-inf"))
 
     def advance(self, token: torch.Tensor) -> None:
@@ -263,7 +267,7 @@ def generate(
 def _choose(
     logits: torch.Tensor, temperature: torch.Tensor, draws: torch.Tensor | None
 ) -> torch.Tensor:
-    """Return the token of each row: the likeliest, or one sampled by the row's draw in [0, 1).
+    """Choose the token of each row: the likeliest, or one sampled by the row's draw in [0, 1).
 
     `temperature` is (rows, 1), and is read only if there are draws. A draw is turned into a token
     by inverting the cumulative distribution function.

@@ -53,7 +53,7 @@ def adapter_folder(source: str | Path) -> Path:
 
 
 def base_of(folder: Path) -> str:
-    """The backbone that an adapter belongs to, by the name or path that `load_backbone` takes."""
+    """Return the backbone of an adapter, by the name or path that `load_backbone` takes."""
     base = _read(folder / CONFIG_FILE, lambda config: str(config["base_model_name_or_path"]))
     # PEFT's files name a base model by its place on the hub.
     for name in BACKBONES:
@@ -63,7 +63,7 @@ def base_of(folder: Path) -> str:
 
 
 def base_here(folder: Path) -> str:
-    """What `base_of` gives, for a caller that will load it: a known name or a path that exists.
+    """Return the backbone to load for an adapter: a known name, or a path that exists.
 
     Raises InputError for a path at which nothing lies, as happens when an adapter comes from
     another machine.
@@ -78,12 +78,12 @@ def base_here(folder: Path) -> str:
 
 
 def adapter_weights_hash(folder: Path | None) -> str:
-    """A hash of an adapter's weights alone, without its card; without an adapter, of nothing."""
+    """Return a hash of an adapter's weights, not of its card; for None, the hash of no bytes."""
     return short_hash((folder / ADAPTER_FILE).read_bytes() if folder else b"")
 
 
 def read_format(folder: Path) -> TextFormat:
-    """The text format of an adapter or an exported model; the study's if its folder holds none.
+    """Read the text format of an adapter or exported model; the study's if its folder holds none.
 
     Raises InputError for a file that cannot be read.
     """
@@ -94,7 +94,7 @@ def read_format(folder: Path) -> TextFormat:
 
 
 def read_views(folder: Path) -> tuple[View, ...]:
-    """The views of an adapter or an exported model; the plain one if its folder names none."""
+    """Read the views of an adapter or exported model; the plain one if its folder names none."""
     path = folder / VIEWS_FILE
     if not path.exists():
         return PLAIN
@@ -102,13 +102,13 @@ def read_views(folder: Path) -> tuple[View, ...]:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Return what is known of an adapter, for its card; empty where its folder has no such file."""
+    """Read what is known of an adapter, for its card; empty where its folder has no such file."""
     path = folder / FACTS_FILE
     return _read(path, dict, "correct it, or delete it") if path.exists() else {}
 
 
 def _read(path: Path, make: Callable[[Any], Any], remedy: str = "") -> Any:
-    """An adapter's JSON file, read and passed through `make`; InputError where either fails."""
+    """Read an adapter's JSON file and pass it through `make`; InputError where either fails."""
     try:
         return make(read_json(path))
     except (OSError, KeyError, TypeError, ValueError) as error:
@@ -117,7 +117,7 @@ def _read(path: Path, make: Callable[[Any], Any], remedy: str = "") -> Any:
 
 
 def _repair_advice(folder: Path) -> str:
-    """Return what to do about an adapter that cannot be read, in words."""
+    """Say what to do about an adapter that cannot be read."""
     version = written_by(folder)
     if version == __version__:
         return "copy the adapter again"

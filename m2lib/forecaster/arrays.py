@@ -93,7 +93,7 @@ def refuse_covariates(name: str) -> None:
 
 
 def _target_of(series: Any) -> Any:
-    """The past of a series that chronos-2 takes as a dict; a series of another kind as it is.
+    """Return the past of a series that chronos-2 takes as a dict; any other series as it is.
 
     InputError for a dict that holds covariates, `past_covariates` or `future_covariates`.
     """
@@ -105,9 +105,10 @@ def _target_of(series: Any) -> Any:
 
 
 def _for_numpy(values: Any) -> Any:
-    """A tensor as NumPy reads it: in float64 on the CPU, without gradients. All else as it is.
+    """Return a tensor as NumPy reads it: in float64 on the CPU, without gradients.
 
     What a masked array hides becomes NaN, because `np.asarray` would bring the hidden numbers back.
+    All else is returned as it is.
     """
     if isinstance(values, torch.Tensor):
         return values.detach().cpu().double()

@@ -105,12 +105,12 @@ def read_stamps(column: pd.Series) -> tuple[pd.Index, Style | None]:
 
 
 def is_styled(column: pd.Series) -> bool:
-    """Whether a column holds dates that are written as 202412, 20240131 or 2010Q1 throughout."""
+    """Return whether a column holds dates written as 202412, 20240131 or 2010Q1 throughout."""
     return _styled(_by_cells(column)) is not None
 
 
 def with_frequency(times: pd.Index) -> pd.Index | None:
-    """Ascending time stamps that are evenly spaced, dates with their frequency; else None.
+    """Return ascending time stamps, dates with their frequency, if evenly spaced; else None.
 
     Numbers have no frequency, and are returned as they are. Two of them are even, but of dates it
     takes three.
@@ -233,14 +233,14 @@ def _counts_time(frequency: BaseOffset) -> bool:
 
 
 def _by_cells(column: pd.Series) -> pd.Series:
-    """A column with NumPy's type of its cells, which may be objects, categories or Arrow's."""
+    """Return a column of objects, categories or Arrow's types with NumPy's type of its cells."""
     if isinstance(column.dtype, pd.CategoricalDtype | pd.ArrowDtype):
         column = column.astype(object).where(column.notna(), np.nan)
     return column.infer_objects()
 
 
 def _styled(column: pd.Series) -> tuple[pd.Index, Style] | None:
-    """Dates, and how they are written, of a column of 202412, 20240131 or 2010Q1; else None."""
+    """Return the dates in a column of 202412, 20240131 or 2010Q1 and their style; else None."""
     column = column.reset_index(drop=True)  # rows of tables put together may have the same index
     cells = column.dropna()
     dtype = column.dtype
@@ -274,13 +274,13 @@ def _styled(column: pd.Series) -> tuple[pd.Index, Style] | None:
 
 
 def _may_be_weeks(numbers: pd.Series) -> bool:
-    """Whether whole numbers look like years and weeks: 202417 and its like, but no months alone."""
+    """Return whether whole numbers look like years and weeks, such as 202417, not only months."""
     years, weeks = numbers // 100, numbers % 100
     return bool(years.between(*YEARS).all() and weeks.between(1, 53).all() and weeks.max() > 12)
 
 
 def _have_two_readings(numbers: pd.DataFrame) -> bool:
-    """Return whether of dates such as 01/02/2024 either number may be the month, in all of them."""
+    """Return whether dates such as 01/02/2024 all leave open which of the numbers is the month."""
     same = numbers["first"] == numbers["second"]  # as in 01/01/2024, of which both readings are one
     largest = numbers[["first", "second"]].max(axis=None)
     return bool(len(numbers) and largest <= 12 and not same.all())
@@ -304,21 +304,21 @@ def _have_day_first(numbers: pd.DataFrame) -> bool:
 
 
 def _are_fiscal_years(column: pd.Series) -> bool:
-    """Whether all cells are such as 2000/01, 2001/02 and 2002/03, which are not meant as months."""
+    """Return whether all cells are such as 2000/01 and 2001/02, which are not meant as months."""
     texts = column.dropna().astype(str)
     years = texts.str.extract(r"^\d{2}(?P<year>\d{2})[/-](?P<next>\d{2})$").astype(float)
     return len(years) > 1 and bool(((years["year"] + 1) % 100 == years["next"]).all())
 
 
 def _numbers_of(column: pd.Series) -> pd.DataFrame:
-    """The numbers of dates such as 01/02/2024 or 1.2.24: `first`, `second` and `year`, integers."""
+    """Return `first`, `second` and `year`, integers, of dates such as 01/02/2024 or 1.2.24."""
     texts = column.dropna().astype(str)
     year_last = r"(?:^|\s)(?P<first>\d{1,2})[/.-](?P<second>\d{1,2})[/.-](?P<year>\d{4}|\d{2})\b"
     return texts.str.extract(year_last).dropna().astype(int)
 
 
 def _dates(column: pd.Series) -> pd.Series:
-    """Return the dates of a column, in a time zone if they have one; NaT where there is none."""
+    """Read the dates of a column, in a time zone if they have one; NaT where a cell holds none."""
     if is_datetime64_any_dtype(column):
         # Nothing is parsed, so the filters of warnings, which all threads share, stay as they are.
         return column.where(column.dt.year.between(*YEARS))
@@ -349,7 +349,7 @@ def _dates(column: pd.Series) -> pd.Series:
 
 
 def _dates_of_changing_offsets(column: pd.Series) -> pd.Series:
-    """Return the dates of a column whose offsets from UTC change: in UTC, with a warning.
+    """Read the dates of a column whose offsets from UTC change: in UTC, with a warning.
 
     2024-03-31 01:00+01:00 and 03:00+02:00 become 0:00 and 1:00. But if all are midnights, such as
     2024-03-31 00:00+01:00 and 2024-04-01 00:00+02:00, they are days, and stay as they are.

@@ -58,7 +58,7 @@ def model_card(
 
 
 def step_pattern(text_format: TextFormat) -> str:
-    """The regular expression of a step, such as `[0-9]{1,4},[0-9]{1,4};` for two variables."""
+    """Return a step's regular expression, such as `[0-9]{1,4},[0-9]{1,4};` for two variables."""
     number = f"[0-9]{{1,{text_format.digits}}}"
     if text_format.variables:
         numbers = ",".join([number] * text_format.variables)

@@ -20,7 +20,7 @@ FEWEST_FORECASTS = 6
 
 
 def four_digits(number: float) -> str:
-    """A number in four digits, or in all that stand before its point: 0.04711, 25.3, 123457."""
+    """Format a number in four digits, or in all before its point: 0.04711, 25.3, 123457."""
     return f"{number:.4g}" if abs(number) < 9999.5 else f"{number:.0f}"
 
 
@@ -133,7 +133,7 @@ class Evaluation:
         return self.mase.drop(columns=MODEL).sub(self.mase[MODEL], axis=0)
 
     def record(self) -> dict[str, Any]:
-        """The evaluation ready for JSON: origins, measures, CRPS and coverage.
+        """Return the evaluation ready for JSON: origins, measures, CRPS and coverage.
 
         The quantile loss of `by_series` is not among them, because it comes from `forecasts`.
         """
@@ -185,7 +185,7 @@ class Evaluation:
         return f"{claim}; with {len(gains)} forecasts{restriction} that {certainty}"
 
     def table(self) -> pd.DataFrame:
-        """All forecasters, the best first: mean errors, and the model's paired gain over each.
+        """Tabulate the forecasters, best first: mean errors, and the model's paired gain over each.
 
         Returns
         -------

@@ -246,7 +246,7 @@ def _config(
     batch_size: int = 1,
     seed: int = 0,
 ) -> TrainConfig:
-    """Return the settings to train the forecaster's own adapter on, or a new one of `rank`."""
+    """Return the settings to train the forecaster's own adapter further, or a new one of `rank`."""
     if num_steps is None:
         num_steps = FURTHER_STEPS if forecaster.adapter else NEW_STEPS
     if learning_rate is None:
@@ -287,7 +287,7 @@ def _prepare(
     config: TrainConfig,
     context_length: int | None = None,
 ) -> tuple[Kind, Endless]:
-    """The forecaster to be trained, with a model of its own, and the windows that it will read.
+    """Return the forecaster to train, with a model of its own, and the windows that it will read.
 
     The language model and the adapter are loaded anew, so that the given ones stay as they are.
     """
@@ -307,7 +307,7 @@ def _prepare(
 
 
 def _some_of(items: Sequence[Item], seed: int) -> list[Item]:
-    """At most MOST_ASKED of the series, chosen at random, in the table's order."""
+    """Choose at most MOST_ASKED of the series at random, in the table's order."""
     places = np.random.default_rng(seed).choice(
         len(items), min(MOST_ASKED, len(items)), replace=False
     )
@@ -315,7 +315,7 @@ def _some_of(items: Sequence[Item], seed: int) -> list[Item]:
 
 
 def _spread(after: Evaluation, spread: float) -> tuple[float, float]:
-    """The spread with which 80% bands would have held 80%, and the share that they then hold.
+    """Return the spread with which 80% bands would have held 80%, and the share they then hold.
 
     The forecasts were read with the spread `spread`, and the new one is measured on them. It lies
     between 1 and `MOST_SPREAD`. But fewer than `FEWEST_FORECASTS` series may have been forecast
@@ -333,7 +333,7 @@ def _spread(after: Evaluation, spread: float) -> tuple[float, float]:
 
 
 def _difference(before: Evaluation, after: Evaluation, views: int) -> str:
-    """How much the training has improved the error, in words; each series counts once.
+    """Say how much the training has improved the error; each series counts once.
 
     What a forecaster of several `views` loses or gains because the new adapter has one is in it.
     """
@@ -352,7 +352,7 @@ def _difference(before: Evaluation, after: Evaluation, views: int) -> str:
 def _errors_table(
     before: Evaluation, after: Evaluation, num_samples: int, spread: float, coverage: float
 ) -> dict[str, dict[str, float | None]]:
-    """Errors by forecast and measure, as the facts of an adapter hold them."""
+    """Return the errors by forecast and measure, as the facts of an adapter hold them."""
     errors: dict[str, dict[str, float | None]] = {}
     for name, evaluation in (
         (f"this adapter (median of {num_samples} samples)", after),
@@ -389,7 +389,7 @@ def _write(
 
 
 def _cost(model: "PreTrainedModel", batch: np.ndarray, flops: int, config: TrainConfig) -> str:
-    """A training's cost in words: its FLOPs, and seconds, judged by a forward pass of a batch."""
+    """Say what a training costs: its FLOPs, and seconds judged by a forward pass of a batch."""
     rows = torch.from_numpy(batch).to(model.device)
     with torch.inference_mode():
         window_loss(model, rows).item()  # the first pass warms up; `item` waits for a graphics card
@@ -406,6 +406,6 @@ def _cost(model: "PreTrainedModel", batch: np.ndarray, flops: int, config: Train
 
 
 def _step_flops(model: "PreTrainedModel", batch: np.ndarray, config: TrainConfig) -> int:
-    """FLOPs of a training step on a batch, by the rules."""
+    """Return the FLOPs of a training step on a batch, by the rules."""
     shape = Shape.of(model.config)
     return step_costs(shape, batch, rank=config.rank, targets=config.targets)["coursework"]

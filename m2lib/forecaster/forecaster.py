@@ -414,7 +414,7 @@ class Forecaster(Sampler):
         skip: bool = False,
         context_length: int | None = None,
     ) -> list[Item]:
-        """Return the series that the model can read, which is found out before the work begins.
+        """Find the series that the model can read, before the work begins.
 
         A series may be unfit although its table is not: it may not fit the adapter's text format,
         or what the model reads of it may never change, as where a shop has closed.
@@ -712,7 +712,10 @@ class Forecaster(Sampler):
 def _chosen_adapter(
     source: str | Path | None, backbone_name: str, text_format: TextFormat | None
 ) -> Path | None:
-    """The folder of the adapter that a user names, by default that of `general` where it fits."""
+    """Return the folder of the adapter that a user names; None for no adapter.
+
+    By default it is that of `general`, where it fits.
+    """
     if not source:
         general_fits = backbone_name == DEFAULT_BACKBONE and not text_format
         source = GENERAL_FOLDER if general_fits else NO_ADAPTER
@@ -720,7 +723,7 @@ def _chosen_adapter(
 
 
 def _computes_in_int8(dtype: str | torch.dtype | None, device: str) -> bool:
-    """Whether the model's layers are computed in int8: if a user says so, else if it is fastest.
+    """Return whether the layers are computed in int8: if a user says so, else if it is fastest.
 
     Raises InputError if it is to be computed in int8 anywhere but on a CPU.
     """
@@ -735,7 +738,7 @@ def _computes_in_int8(dtype: str | torch.dtype | None, device: str) -> bool:
 def in_parts(
     items: Sequence[Item], seed: int, progress: bool = True
 ) -> Iterator[tuple[Sequence[Item], int]]:
-    """Fifty series at a time, with a bar.
+    """Yield fifty series at a time, with a bar.
 
     Beside each fifty stands the seed of their samples: `seed` for the first, then the next ones.
     """
@@ -755,7 +758,7 @@ def _long_table(
     quantile_levels: Sequence[float],
     with_samples: bool,
 ) -> pd.DataFrame:
-    """The forecasts of some series as `Forecaster.predict_df` returns them: a row for each step."""
+    """Return the forecasts of some series as `Forecaster.predict_df` does: a row for each step."""
     frames = []
     for item, forecast in zip(items, forecasts, strict=True):
         physical = forecast.physical  # (num_samples, prediction_length, variables)
@@ -788,14 +791,14 @@ def _check_levels(levels: Sequence[float]) -> None:
 
 
 def _columns(id: str | None, time: str | None, target: str | Sequence[str]) -> Columns:
-    """Columns by the names that chronos gives them; one target may be given without a list."""
+    """Return `Columns` by the names that chronos gives them; a single target needs no list."""
     # A plain name need not be a text: pandas numbers the columns of a file without names.
     targets: tuple[Any, ...] = tuple(target) if is_list_like(target) else (target,)
     return Columns(id, time, targets)
 
 
 def _seasons(items: Sequence[Item], season: int | Sequence[int] | None) -> tuple[int, ...]:
-    """Return what `chosen_seasons` chooses for a table, with a warning where calendars differ.
+    """Choose a table's seasons as `chosen_seasons` does, and warn where calendars differ.
 
     A single series of weeks among others of days switches the season off for all of them.
     """

@@ -43,7 +43,7 @@ def baselines_for(period: int | None = None) -> dict[str, Callable[[np.ndarray, 
 def simple_forecasts(
     contexts: Sequence[np.ndarray], prediction_length: int, period: int | None
 ) -> dict[str, list[np.ndarray]]:
-    """Each baseline's forecasts (prediction_length, variables) of all contexts, by its name.
+    """Return each baseline's forecasts (prediction_length, variables) of all contexts, by its name.
 
     A baseline is left out, with a warning, if any of the contexts is too short for it.
     """

@@ -33,9 +33,10 @@ def origins_of(
     leave_out: int = 0,
     least: int = series.SHORTEST_CONTEXT,
 ) -> list[Origin]:
-    """The moments to forecast from: a series' place in the table, and how many steps are known.
+    """Return the origins, the moments to forecast from.
 
-    Each series has up to `num_origins` origins, `stride` steps apart, the earliest first. The
+    An origin is a series' place in the table, and how many of its steps are known by then. Each
+    series has up to `num_origins` origins, `stride` steps apart, the earliest first. The
     `prediction_length` steps after its last origin end `leave_out` steps before the series does.
     Origins at which fewer than `least` steps are known are left out. Raises InputError if none is
     left.
@@ -217,7 +218,7 @@ def evaluate(
 def _scores(
     samples: Mapping[Origin, np.ndarray], truths: Mapping[Origin, np.ndarray]
 ) -> tuple[float, float]:
-    """`crps` and `coverage` of an `Evaluation` of several samples."""
+    """Return `crps` and `coverage` of an `Evaluation` of several samples."""
     pairs = [(samples[origin], truth) for origin, truth in truths.items()]
     crps = np.mean([series.crps_fair(forecasts, truth) for forecasts, truth in pairs])
     coverage = np.mean([series.coverage(forecasts, truth, 0.8) for forecasts, truth in pairs])
@@ -289,7 +290,7 @@ def _warn_of_different_ends(origins: Sequence[Origin], items: Sequence[Item]) ->
 def _equally_far_from_the_end(
     origins: Sequence[Origin], items: Sequence[Item]
 ) -> list[list[Origin]]:
-    """Groups of origins that are equally far from the ends of their series.
+    """Group the origins that are equally far from the ends of their series.
 
     `evaluate` refits once for each group, which is one moment if all series end at the same time.
     Where two series of 30 and of 40 steps have origins at 24 and 27 and at 34 and 37 steps, one

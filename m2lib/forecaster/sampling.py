@@ -75,7 +75,7 @@ class Sampling:
             check_count("context_length", self.context_length, SHORTEST_CONTEXT)
 
     def temperature_for(self, series: np.ndarray) -> float:
-        """The temperature at which a series (steps, variables), without its season, is sampled.
+        """Return the temperature for sampling a series (steps, variables) without its season.
 
         At 0.7 a token of probability 0.3 beside one of 0.7 is drawn with probability
         0.3^(1/0.7) / (0.3^(1/0.7) + 0.7^(1/0.7)) = 0.23. So an article that sells on three days of
@@ -127,7 +127,7 @@ class Sampler:
         return INT8 if self.int8 else self.backbone.dtype
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy or pickle goes without the matrices, which are made again where they are used."""
+        """Leave the matrices out of a copy or pickle; they are made again where they are used."""
         return self.__dict__ | {"_kept": {}}
 
     def sample(
@@ -269,7 +269,7 @@ class Sampler:
         ]
 
     def format_of(self, values: Sequence[np.ndarray]) -> TextFormat:
-        """The text format of the forecaster, else what `format_for` chooses for these series."""
+        """Return the forecaster's text format, else what `format_for` chooses for these series."""
         text_format = self.text_format or format_for(values)
         # That of an adapter for any table leaves the number of variables open: it is set here.
         return text_format.for_variables(values[0].shape[1])
@@ -277,7 +277,7 @@ class Sampler:
     def checked_format(
         self, values: Sequence[np.ndarray], ids: Sequence[int | str] | None = None
     ) -> TextFormat:
-        """Return the text format of `format_of`, which the series have to fit.
+        """Return the text format that `format_of` gives, after a check that the series fit it.
 
         InputError names the first series that does not.
         """
@@ -343,7 +343,7 @@ class Sampler:
             )
 
     def _bare(self) -> BareModel:
-        """The model's matrices, merged and packed anew only where its weights have changed."""
+        """Return the model's matrices, merged and packed anew only if its weights have changed."""
         model = self.backbone.model
         if "bare" not in self._kept or not self._kept["bare"].is_of(model):
             self._kept.clear()  # before new ones are made, because they may take half a gigabyte
@@ -351,7 +351,7 @@ class Sampler:
         return self._kept["bare"]
 
     def _token_bytes(self) -> int:
-        """Bytes of a token's keys and values in all layers."""
+        """Return the bytes of a token's keys and values in all layers."""
         shape = Shape.of(self.backbone.model.config)
         kv_numbers = 2 * shape.layers * shape.kv_width
         return kv_numbers * self.backbone.model.dtype.itemsize
@@ -359,7 +359,7 @@ class Sampler:
     def _batch_size(
         self, text_format: TextFormat, longest: int, samples_each: int, prediction_length: int
     ) -> int:
-        """How many contexts of up to `longest` steps are forecast together: 1 or more."""
+        """Return how many contexts of up to `longest` steps are forecast together: 1 or more."""
         # The samples of a series share the keys and values of its context, and have their own of
         # what they write.
         steps_kept = longest + samples_each * prediction_length

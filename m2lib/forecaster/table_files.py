@@ -57,7 +57,7 @@ def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
 
 
 def _with_index(df: pd.DataFrame) -> pd.DataFrame:
-    """A table whose index, if it says more than the rows' numbers, is a column or several."""
+    """Turn an index that says more than the rows' numbers into a column or several."""
     index = df.index
     is_nameless = not any(index.names)
     if is_nameless and is_integer_dtype(index):
@@ -69,7 +69,7 @@ def _with_index(df: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read_csv(path: str | Path, id: str | None) -> pd.DataFrame:
-    """Return the table in a .csv file; ValueError or pandas' ParserWarning where there is none."""
+    """Read the table in a .csv file; ValueError or pandas' ParserWarning where there is none."""
     names = pd.read_csv(path, nrows=0, skipinitialspace=True).columns
     numbers = pd.to_numeric(names, errors="coerce")
     if np.isfinite(numbers).any():  # a column called `inf` has a name
@@ -188,5 +188,5 @@ def write_table(frame: pd.DataFrame, path: str | Path, rounded: Sequence[str] = 
 
 
 def _shortened(number: float) -> float:
-    """Return a number of `DIGITS` significant digits: 16.89327327 of 16.893273273273273."""
+    """Round a number to `DIGITS` significant digits: 16.893273273273273 to 16.89327327."""
     return float(f"{number:.{DIGITS}g}")

@@ -144,7 +144,7 @@ def items_of(
 
 
 def _ids_of(df: pd.DataFrame, columns: Columns, where: str) -> pd.Series:
-    """The id of each row, all the same without a column of ids; InputError for an unfit one."""
+    """Return each row's id, all the same without a column of ids; InputError for an unfit one."""
     if columns.id is None:
         return pd.Series("series", df.index)
     ids = df[columns.id]
@@ -162,7 +162,7 @@ def _ids_of(df: pd.DataFrame, columns: Columns, where: str) -> pd.Series:
 
 
 def calendar_seasons(items: Sequence[Item]) -> tuple[int, ...]:
-    """All seasons that the calendar knows of the time stamps, in steps, the shortest first.
+    """Return all seasons that the calendar knows of the time stamps, in steps, the shortest first.
 
     Hours and their even parts have a day and a week, days and business days a week, weeks, months
     and quarters a year. There is none for numbers, or where the series of a table differ.
@@ -198,7 +198,7 @@ def future_times(item: Item, horizon: int) -> pd.Index:
 
 
 def as_written(item: Item, times: pd.Index) -> pd.Index:
-    """Time stamps of a series as its table writes them: 2010Q1 where they are dates here."""
+    """Return a series' time stamps as its table writes them: 2010Q1 where they are dates here."""
     return item.style.write(pd.DatetimeIndex(times)) if item.style else times
 
 
@@ -232,13 +232,13 @@ class _Rows:
         return spacings_of(self.times.dropna().unique().sort_values())
 
     def by_time(self, rows: np.ndarray) -> np.ndarray:
-        """Rows of one series in the order of time; rows of one time keep theirs."""
+        """Sort the rows of one series by time; rows of one time keep their order."""
         if self.times is None:
             return rows
         return rows[self.times[rows].argsort(kind="stable")]
 
     def item(self, name: Any, rows: np.ndarray, least: int, fill: Fill | None) -> Item:
-        """The series in some rows, which are in the order of time; InputError if it is unfit."""
+        """Return the series in some rows, which are sorted by time; InputError if it is unfit."""
         self._check_cells(rows)
         values = self.values[rows]
         times: pd.Index = pd.RangeIndex(len(rows))
@@ -337,7 +337,7 @@ class _Rows:
             raise _fault(problem, self.where, row, self.columns.time)
 
     def _even_times(self, times: pd.Index, rows: np.ndarray, fill: Fill | None) -> pd.Index:
-        """The ascending time stamps of one series, dates with their frequency, if they are even."""
+        """Return ascending time stamps, dates with their frequency; InputError if not even."""
         even_times = with_frequency(times)
         if even_times is not None:
             return even_times
@@ -442,7 +442,7 @@ def _fault(problem: str, where: str, row: Any = None, column: Any = None) -> Inp
 
 
 def _empty(column: pd.Series) -> pd.Series:
-    """Which cells of a column hold nothing, or blanks alone."""
+    """Return which cells of a column hold nothing, or blanks alone."""
     if is_numeric_dtype(column):
         # Arrow's columns tell NaN from an empty cell. As NumPy's numbers both are NaN.
         numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)

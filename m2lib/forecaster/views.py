@@ -96,5 +96,5 @@ class Seen:
 
 
 def _changes(part: np.ndarray, whole: np.ndarray) -> bool:
-    """Whether each variable of a part (steps, variables) moves, beside how the whole moves."""
+    """Return whether each variable of a part (steps, variables) moves, compared with the whole."""
     return bool(np.all(np.ptp(part, axis=0) > NOTHING_LEFT * np.ptp(whole, axis=0)))

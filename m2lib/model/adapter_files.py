@@ -149,7 +149,7 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
 
 
 def written_by(folder: Path) -> str | None:
-    """The version of m2lib that wrote an adapter, such as `0.1.0`; None if its folder names none.
+    """Return the version of m2lib that wrote an adapter, such as `0.1.0`; None if none is named.
 
     Adapters of PEFT's name none, and neither do those of m2lib's first versions.
     """
@@ -170,7 +170,7 @@ def adapter_hash(folder: Path) -> str:
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the config and the tensors of an adapter's files.
+    """Read the config and the tensors of an adapter's files.
 
     ValueError for settings that this library does not compute, for a bias that is missing, and for
     tensors that are not finite.
@@ -194,7 +194,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _factors(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Every A and B of a model, by its name in PEFT's adapter file.
+    """Return every A and B of a model, by its name in PEFT's adapter file.
 
     PEFT wraps a model twice, and both wrappers are in the name, such as
     `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`.
@@ -214,7 +214,7 @@ def _check_finite(file: str, tensors: dict[str, Tensor]) -> None:
 
 
 def _unfit(parameters: dict[str, nn.Parameter], tensors: dict[str, Tensor]) -> list[str]:
-    """Names, sorted, that only one side has or whose shapes differ."""
+    """Return the names, sorted, that only one side has or whose shapes differ."""
     expected = {(name, parameter.shape) for name, parameter in parameters.items()}
     stored = {(name, tensor.shape) for name, tensor in tensors.items()}
     return sorted({name for name, _ in expected ^ stored})  # ^: in one of the two alone

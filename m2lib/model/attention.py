@@ -65,7 +65,7 @@ class BlockedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradient of the loss by queries, keys and values; zero where it is not asked for.
+        """Return the gradients of the loss by queries, keys and values; zero where not asked for.
 
         A row's sum of weight times gradient is computed as one product of `gradient` and `out`, as
         in [1]_.
@@ -110,7 +110,7 @@ class BlockedAttention(torch.autograd.Function):
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """Causal attention softmax(scale q k^T) v, where query heads may share keys and values [1]_.
+    """Compute causal attention softmax(scale q k^T) v; query heads may share keys and values [1]_.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def _for_transformers(
     scaling: float,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """`causal_attention` in the form that transformers calls: tokens before heads, no weights.
+    """Compute `causal_attention` in transformers' form: tokens before heads, no weights.
 
     The mask is not read, because pads stand on the right and no token attends to what follows it.
     """

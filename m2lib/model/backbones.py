@@ -149,7 +149,7 @@ def load_backbone(
 
 
 def weight_hash(name: str) -> str:
-    """The weight hash that `load_backbone` would give a backbone, whose files are hashed for it."""
+    """Return the weight hash that `load_backbone` would give a backbone; its files are hashed."""
     if is_random(name):
         return _random(name).weight_hash
     _, hash_of_weights = local_weights(name)
@@ -173,7 +173,7 @@ def backbone_config(name: str) -> "PretrainedConfig":
 
 
 def meta_model(config: "PretrainedConfig") -> "PreTrainedModel":
-    """Return a model on the meta device, where a parameter has a shape but no memory."""
+    """Build a model on the meta device, where a parameter has a shape but no memory."""
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
@@ -219,7 +219,7 @@ def _config(path: Path) -> "PretrainedConfig":
 
 
 def _unlike_computed(config: "PretrainedConfig") -> str | None:
-    """The first setting whose value the fast engine does not compute, None where there is none."""
+    """Return the first setting with a value that the fast engine does not compute, or None."""
     # Settings of the rotary embedding are in a dictionary of their own, all others in the config
     # itself; one that is in neither has its default.
     rope = getattr(config, "rope_parameters", None) or {}
@@ -273,7 +273,7 @@ def _check_files(folder: Path) -> None:
 def _load_transformers(
     folder: Path, config: "PretrainedConfig", dtype: str
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
-    """Return the model and its tokenizer; ValueError for missing, unknown or misshapen weights."""
+    """Load the model and its tokenizer; ValueError for missing, unknown or misshapen weights."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with quiet_transformers():

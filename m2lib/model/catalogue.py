@@ -55,17 +55,17 @@ DEFAULT_BACKBONE = "smollm2-135m"  # the language model where none is named
 
 
 def chosen_backbone(name: str | Path | None = None) -> str:
-    """The language model of this name or path, else `M2_BACKBONE`, else the small one from PyPI."""
+    """Return the model to use: `name`, else that of `M2_BACKBONE`, else the small one from PyPI."""
     return str(name or settings.read("M2_BACKBONE") or DEFAULT_BACKBONE)
 
 
 def hub_name(name: str) -> str:
-    """The hub's name of a backbone or of the model that it copies; else the name as given."""
+    """Return the hub's name of a backbone or of the model it copies; else the name as given."""
     if name in BACKBONES and BACKBONES[name].hub_id:
         return BACKBONES[name].hub_id
     return name
 
 
 def is_random(name: str) -> bool:
-    """Whether a backbone has random weights: it is built in memory, with nothing to fetch."""
+    """Return whether a backbone has random weights, built in memory with nothing to fetch."""
     return name in BACKBONES and not BACKBONES[name].hub_id

@@ -27,7 +27,7 @@ INT8 = "int8"
 
 
 def chosen_device() -> str:
-    """`M2_DEVICE`, else a CUDA GPU if there is one, else the CPU.
+    """Return `M2_DEVICE`, else a CUDA GPU if there is one, else the CPU.
 
     A Mac's `mps` has to be asked for, because it does not compute quite what the CPU does.
     """
@@ -35,7 +35,7 @@ def chosen_device() -> str:
 
 
 def chosen_dtype(device: str) -> str:
-    """`M2_DTYPE`, else the dtype of weights in which the device is fastest.
+    """Return `M2_DTYPE`, else the dtype of weights in which the device is fastest.
 
     `M2_DTYPE` may be int8, too, which is no dtype of weights; `load_backbone` refuses it.
     """
@@ -71,7 +71,7 @@ def best_dtype(device: str) -> str:
 
 
 def int8_is_best(device: str) -> bool:
-    """Whether products in int8 are the fastest on a device; they are offered on a CPU alone."""
+    """Return whether int8 products are the fastest on a device; they are offered on CPUs alone."""
     if not device.startswith("cpu"):
         return False
     rates = measured_rates()
@@ -91,7 +91,7 @@ def measured_rates() -> dict[str, float]:
 
 
 def _stored_rates(path: Path) -> dict[str, dict[str, float]]:
-    """The rates by machine and dtype that a file holds: those that can be read, if there are any.
+    """Read the rates by machine and dtype from a file, as far as they can be read.
 
     They are only a cache, so whatever is damaged, or of an older version, is measured anew.
     """
@@ -104,7 +104,7 @@ def _stored_rates(path: Path) -> dict[str, dict[str, float]]:
 
 
 def product_rates() -> dict[str, float]:
-    """Return the rates of one core's matrix products, FLOP/s by dtype.
+    """Measure the rates of one core's matrix products, FLOP/s by dtype.
 
     Each is the mean over as many products of (256, 576) and (576, 1536) as take 0.2 seconds: a
     shape of SmolLM2's, with fewer tokens than in training and more than in a step of decoding. The
@@ -125,7 +125,7 @@ def product_rates() -> dict[str, float]:
 
 
 def _product_rate(product: Callable[[torch.Tensor], torch.Tensor], weight: torch.Tensor) -> float:
-    """Return the FLOP/s at which 256 tokens are multiplied by a weight (d_out, d_in)."""
+    """Measure the FLOP/s at which 256 tokens are multiplied by a weight (d_out, d_in)."""
     tokens = torch.ones((256, weight.shape[1]), dtype=weight.dtype)
     # `autorange` times 1, 2, 5, 10, 20, ... products, until they take 0.2 seconds together. Windows
     # counts a process's time in steps of 15.6 ms, in which a single product seems to take none. And

@@ -61,7 +61,7 @@ class LoRALinear(nn.Module):
         self.lora_B = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The frozen layer's output and the adapter's, added: (..., d_in) -> (..., d_out)."""
+        """Add the frozen layer's output and the adapter's: (..., d_in) -> (..., d_out)."""
         down = nn.functional.linear(x, self.lora_A.to(x.dtype))
         # Each token has only r numbers here, so scaling is cheaper than after B has made d_out of
         # them.
@@ -152,14 +152,17 @@ def inject_lora(
 
 
 def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
-    """The model's adapters from the lowest layer up, by path: `model.layers.0.self_attn.q_proj`."""
+    """Return the model's adapters from the lowest layer up, by path.
+
+    A path is for example `model.layers.0.self_attn.q_proj`.
+    """
     return {path: layer for path, layer in model.named_modules() if isinstance(layer, LoRALinear)}
 
 
 def adapter_settings(model: nn.Module) -> dict[str, Any]:
-    """The `rank`, `alpha` and `targets` of a model's adapters, in the order of `ALL_TARGETS`.
+    """Return the `rank`, `alpha` and `targets` of a model's adapters.
 
-    ValueError for a model without any.
+    The targets are in the order of `ALL_TARGETS`. ValueError for a model without adapters.
     """
     layers = lora_layers(model)
     if not layers:
@@ -187,7 +190,7 @@ def merge_lora(model: nn.Module) -> nn.Module:
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The trainable parameters of a model by name: `model.layers.0.self_attn.q_proj.lora_A`."""
+    """Return a model's trainable parameters by name: `model.layers.0.self_attn.q_proj.lora_A`."""
     return {
         name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
     }

@@ -96,7 +96,7 @@ def int8_product(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Prod
 
 
 def _to_int8(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The rows (n, d) as int8, and the scale (n, 1) of each, so that whole * scale is near rows."""
+    """Return rows (n, d) as int8, and a scale (n, 1) for each: whole * scale is near the row."""
     # A row of zeros gets a tiny scale instead of 0, because 0 / 0 is no number.
     scale = rows.abs().amax(1, keepdim=True).div_(LARGEST).clamp_(min=TINY)
     return (rows / scale).round_().to(torch.int8), scale

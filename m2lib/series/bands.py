@@ -55,7 +55,9 @@ def coverage(samples: np.ndarray, truth: np.ndarray, level: float) -> float:
 
 
 def sharpness(samples: np.ndarray, level: float) -> float:
-    """The mean width of a band: of two forecasts with the right coverage the narrower says more.
+    """Return the mean width of a band.
+
+    Of two forecasts with the right coverage the narrower says more.
 
     Parameters
     ----------
@@ -107,7 +109,7 @@ def ranks(samples: np.ndarray, truth: np.ndarray, rng: np.random.Generator) -> n
 
 
 def conformal(scores: np.ndarray, level: float) -> np.ndarray:
-    """The bound of a new score at a level, by split-conformal prediction from earlier scores [1]_.
+    """Return the split-conformal bound of a new score at a level, from earlier scores [1]_.
 
     Of n earlier scores it is the k-th smallest, where k is (n + 1) level rounded up: of 50 at a
     level of 0.8 the 41st, because 51 * 0.8 = 40.8. At 0.99 it would be the 51st of 50, so the bound
@@ -149,7 +151,7 @@ def conformal(scores: np.ndarray, level: float) -> np.ndarray:
 
 
 def stretch_needed(samples: np.ndarray, truth: np.ndarray, level: float) -> np.ndarray:
-    """The factor that stretches a band around the samples' median until it holds each true value.
+    """Return the factors that stretch a band around the samples' median to hold each true value.
 
     Of a band from 8 to 14 with the median 10, a truth of 13 needs 0.75 of the upper half-width:
     (13 - 10) / (14 - 10). A truth of 7 needs 1.5 of the lower one: (10 - 7) / (10 - 8).

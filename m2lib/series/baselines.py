@@ -59,7 +59,7 @@ def seasonal_naive(
         raise ValueError(f"contexts of {contexts.shape[1]} steps hold no season of {period}")
 
     def continued(values: np.ndarray) -> np.ndarray:
-        """One variable (steps,), continued (horizon,)."""
+        """Continue one variable: (steps,) -> (horizon,)."""
         length = period or period_of(values) or 1
         # np.resize repeats what it is given until the horizon is full: a period a b c over five
         # steps becomes a b c a b.

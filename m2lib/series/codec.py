@@ -97,7 +97,7 @@ class Scaling:
             return without_undershoot(above_offset) / self.scale + self.start / self.unit
 
     def physical(self, scaled: np.ndarray) -> np.ndarray:
-        """Physical values back from scaled ones."""
+        """Take scaled values back to physical ones."""
         above_start = np.asarray(scaled, dtype=np.float64) - self.start
         return above_start / self.unit * self.scale + self.offset
 
@@ -200,13 +200,13 @@ class TextFormat:
         return Scaling(scale, offset, self.unit)
 
     def reading(self, context: np.ndarray, rounding: str = "nearest") -> Scaling:
-        """The scaling by which a forecast is read: the context's smallest value comes back exactly.
+        """Return the scaling by which a forecast is read.
 
-        Where a format has an offset, the smallest value is seldom written without rounding. In
-        `TABLES` the 0 of a context from 0 to 12 becomes 166.7, which is written as 167, and
-        `scaling` reads 167 back as 0.012. A band that begins there would miss every true 0. So
-        forecasts are read by another straight line: the one that takes the two integers written for
-        the context's smallest and largest value back to exactly these values.
+        Where a format has an offset, the context's smallest value is seldom written without
+        rounding. In `TABLES` the 0 of a context from 0 to 12 becomes 166.7, which is written as
+        167, and `scaling` reads 167 back as 0.012. A band that begins there would miss all true
+        zeros. So forecasts are read by another straight line: the one that takes the two integers
+        written for the context's smallest and largest value back to exactly these values.
 
         Parameters
         ----------
@@ -234,7 +234,7 @@ class TextFormat:
     def integers(
         self, values: np.ndarray, scaling: Scaling, rounding: str = "nearest"
     ) -> np.ndarray:
-        """Scaled integers of physical values (..., steps, variables), as in `to_integers`."""
+        """Return scaled integers of physical values (..., steps, variables); see `to_integers`."""
         # As in the report, a number is first rounded to its decimals, and only then loses its
         # point. Scale 2.0 is written as 10.00, so 0.23 is 1.15, and 1.15 * 100 is
         # 114.99999999999999: 115 by `nearest`, 114 by `published`.
@@ -360,7 +360,7 @@ it by half its range below and by one and a half times its range above."""
 
 
 def series_label(name: str | int | None) -> str:
-    """Return what messages call a series: `series 7`, or `the series` if it has no name.
+    """Name a series as messages do: `series 7`, or `the series` if it has no name.
 
     A table without a column of ids is one series, which is named "series".
     """
@@ -392,7 +392,7 @@ def scale_of(context: np.ndarray) -> np.ndarray:
 
 
 def to_integers(values: np.ndarray, scale: ArrayLike, rounding: str = "nearest") -> np.ndarray:
-    """Scaled integers of physical values.
+    """Return the scaled integers of physical values.
 
     Parameters
     ----------
@@ -414,7 +414,10 @@ def to_integers(values: np.ndarray, scale: ArrayLike, rounding: str = "nearest")
 
 
 def unscale(integers: np.ndarray, scale: ArrayLike) -> np.ndarray:
-    """Physical values (..., steps, 2), float64, of scaled integers; scales as in `to_integers`."""
+    """Return physical values (..., steps, 2), float64, of scaled integers.
+
+    Scales are given as in `to_integers`.
+    """
     return _scaling(scale).physical(integers)
 
 

@@ -140,7 +140,7 @@ def load_series(path: str | Path | None = None) -> SeriesSet:
 
 @cache
 def _generated() -> SeriesSet:
-    """The recipe's data set, simulated once in a process; it is shared, so it is read-only."""
+    """Simulate the recipe's data set, once in a process; it is shared, so it is read-only."""
     series_set = generate_series()
     for array in (series_set.trajectories, series_set.time, series_set.scales):
         array.setflags(write=False)
@@ -209,10 +209,11 @@ def write_series(series_set: SeriesSet, path: Path) -> None:
 
 
 def predator_prey(_time: float, state: np.ndarray, *parameters: float) -> tuple[float, float]:
-    """The rates dx/dt = r x (1 - x/K) - a x y / (1 + h x) and dy/dt = e a x y / (1 + h x) - m y.
+    """Return the rates of change of prey and predators, dx/dt and dy/dt.
 
-    Here x is the prey and y the predators; `RECIPE` names the parameters. The equations are those
-    of Rosenzweig and MacArthur ("Graphical Representation and Stability Conditions of Predator-Prey
+    They are dx/dt = r x (1 - x/K) - a x y / (1 + h x) and dy/dt = e a x y / (1 + h x) - m y. Here x
+    is the prey and y the predators; `RECIPE` names the parameters. The equations are those of
+    Rosenzweig and MacArthur ("Graphical Representation and Stability Conditions of Predator-Prey
     Interactions", The American Naturalist 97, 1963).
     """
     prey, predator = state

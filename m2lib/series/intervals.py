@@ -192,7 +192,7 @@ def error_ratio(ours: Iterable[float], theirs: Iterable[float]) -> Ratio:
 
 
 def paired_gain(ours: dict[int, float], theirs: dict[int, float]) -> dict[str, Any]:
-    """The mean paired improvement with its 95% interval, and the number of series that improve.
+    """Return the mean paired improvement, its 95% interval, and the number of series that improve.
 
     Parameters
     ----------

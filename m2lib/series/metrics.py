@@ -18,7 +18,7 @@ DECILES = tuple(i / 10 for i in range(1, 10))  # the levels 0.1 to 0.9
 
 
 def series_mae(forecast: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Mean absolute error of each series, over steps and variables.
+    """Return the mean absolute error of each series, over steps and variables.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def quantile_losses(
 
 
 def _along_first(numbers: ArrayLike, other_axes: int) -> np.ndarray:
-    """Numbers for the entries of a first axis, with as many other axes of length 1 behind it."""
+    """Return numbers for the entries of a first axis, followed by `other_axes` axes of length 1."""
     shaped: np.ndarray = np.reshape(numbers, (-1, *[1] * other_axes))
     return shaped
 
@@ -133,7 +133,7 @@ def quantile_loss(
 
 
 def weighted_quantile_loss(losses: Sequence[float], truths: Sequence[np.ndarray]) -> float:
-    """Return the quantile losses of several series in one number without a unit [1]_.
+    """Combine the quantile losses of several series in one number without a unit [1]_.
 
     It is twice their mean, divided by the mean absolute true value.
 

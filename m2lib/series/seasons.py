@@ -111,7 +111,7 @@ class Season:
 
     @staticmethod
     def summary(seasons: Sequence["Season"]) -> str:
-        """What was done to a table, in words: `multiplied`, or `3 multiplied, 1 none of 4 series`.
+        """Say what was done to a table: `multiplied`, or `3 multiplied, 1 none of 4 series`.
 
         With several variables each one counts, as in `5 multiplied, 1 added, 2 none of 4 series
         with 2 targets each`.
@@ -152,9 +152,9 @@ def without_season(values: np.ndarray, lengths: int | Sequence[int]) -> np.ndarr
 
 
 def season_length(lengths: Sequence[int], steps: int) -> int:
-    """Return the longest of several seasons that a series of so many steps has three of.
+    """Return the longest of some seasons that a series of so many steps holds three times.
 
-    Where it has three of none, it is the shortest.
+    Where it holds none three times, the shortest is returned.
     """
     fitting_lengths = [length for length in lengths if FEWEST_SEASONS * length <= steps]
     return max(fitting_lengths, default=min(lengths))
@@ -174,7 +174,7 @@ def checked_seasons(season: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _estimate(values: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """The factors and the shifts (length,) of the season of one variable, values (steps,)."""
+    """Estimate the factors and shifts (length,) of the season of one variable, values (steps,)."""
     no_season = (np.ones(length), np.zeros(length))
     ordinary = _without_outliers(values, length)
     trend = _moving_average(ordinary, length)
@@ -204,7 +204,7 @@ def _estimate(values: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
 def _multiplicative_season(
     values: np.ndarray, trend: np.ndarray, first: int, length: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The factors (length,) of values (steps,) by their trend, and the shifts: minus the lift.
+    """Return the factors (length,) of values (steps,) by trend, and the shifts: minus the lift.
 
     The mean factor is 1; `first` is the step of the first value.
     """
@@ -223,7 +223,7 @@ def _multiplicative_season(
 
 
 def _without_outliers(values: np.ndarray, length: int) -> np.ndarray:
-    """Values (steps,) whose outliers are replaced by what trend and season say.
+    """Replace the outliers of values (steps,) by what trend and season say.
 
     This trend is the moving median of a whole season. It is coarser than the moving average, but a
     single value, however wrong, does not move it.
@@ -245,7 +245,7 @@ def _without_outliers(values: np.ndarray, length: int) -> np.ndarray:
 
 
 def _moving_average(values: np.ndarray, length: int) -> np.ndarray:
-    """The trend of values (steps,), from the step `length // 2` to as many before the end."""
+    """Return the trend of values (steps,), from step `length // 2` to as many before the end."""
     # The average around a step is over one whole season. If its length is even, the steps at both
     # ends count half: 1/8, 1/4, 1/4, 1/4, 1/8 for quarters.
     ends = [1.0] if length % 2 else [0.5, 0.5]
@@ -255,7 +255,7 @@ def _moving_average(values: np.ndarray, length: int) -> np.ndarray:
 
 
 def _by_place(values: np.ndarray, first: int, length: int) -> np.ndarray:
-    """The median (length,) at each place of the season of values (steps,), from step `first`."""
+    """Return the medians (length,) by place in the season, of values (steps,) from step `first`."""
     # Of a season of 4 whose first value is at place 2, place 3 has the values 1, 5, 9 and so on.
     return np.array(
         [np.median(values[(place - first) % length :: length]) for place in range(length)]

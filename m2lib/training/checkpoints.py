@@ -41,7 +41,7 @@ def save_checkpoint(
 
 
 def saved_step(folder: Path) -> int:
-    """The step of the newest checkpoint, from which a run would go on; 0 without a checkpoint."""
+    """Return the newest checkpoint's step, from which a run would go on; 0 without a checkpoint."""
     return max(map(_step_of, _files(folder)), default=0)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def loss_weights(
     windows: torch.Tensor, tail_weight: float = 1.0, units_weight: float = 1.0
 ) -> torch.Tensor:
-    """The weight in the loss of each predicted token: (B, length) -> float32 (B, length - 1).
+    """Return each predicted token's weight in the loss: (B, length) -> float32 (B, length - 1).
 
     Column i is the weight of the token in column i + 1, which is predicted from columns 0 to i; it
     is 0 for a pad. The first predicted token weighs 1, a window's last one `tail_weight`, and those
@@ -46,10 +46,10 @@ def window_loss(
     tail_weight: float = 1.0,
     units_weight: float = 1.0,
 ) -> torch.Tensor:
-    """The mean next-token cross-entropy over windows (B, length), weighed by `loss_weights`; nats.
+    """Return the mean next-token cross-entropy over windows (B, length), in nats.
 
-    Pads have no effect: columns of pads alone are not computed, and the causal attention of a token
-    never reaches the pads on its right.
+    The tokens are weighted by `loss_weights`. Pads have no effect: columns of pads alone are not
+    computed, and the causal attention of a token never reaches the pads on its right.
     """
     longest = int((windows != PAD_ID).sum(1).max())
     windows = windows[:, :longest]

@@ -97,7 +97,7 @@ def random_windows(
 
 
 def encode_window(values: np.ndarray, horizon: int, text_format: TextFormat) -> list[int] | None:
-    """Return the token ids of a series, scaled as a forecast of its last `horizon` steps would be.
+    """Encode a series as token ids, scaled as a forecast of its last `horizon` steps would be.
 
     The scale comes from the steps before those; None where they have none because they are flat.
     Values beyond the text's range are clipped to it.
@@ -117,7 +117,7 @@ def pad_windows(rows: list[list[int]], width: int = 0) -> np.ndarray:
 
 
 def batch_of(step: int, windows: Windows, config: TrainConfig) -> np.ndarray:
-    """The windows (batch_size, length) of one step; fewer rows where there are fewer windows.
+    """Return one step's windows (batch_size, length); fewer rows where there are fewer windows.
 
     Each epoch goes through the windows in a new random order. It depends on seed and epoch alone,
     so a run that is resumed needs to know no more than its step. Windows that are made for each
@@ -134,7 +134,7 @@ def batch_of(step: int, windows: Windows, config: TrainConfig) -> np.ndarray:
 
 
 def windows_hash(windows: Windows, config: TrainConfig) -> str:
-    """16 hex digits of the first step's windows, which tell these windows from those of other data.
+    """Return 16 hex digits of the first step's windows, which tell them from those of other data.
 
     The other steps are left out, because windows that are made for each step have no end.
     """
