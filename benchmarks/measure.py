@@ -15,8 +15,12 @@ from m2lib.accounting.shape import Shape
 def seconds(
     work: Callable[[], object], device: torch.device, repeats: int = 1, warm: bool = True
 ) -> float:
-    """Return the least of several times that `work` takes, after a warm-up that does not count."""
-    if warm:
+    """Return the least of several times that `work` takes, after a warm-up that does not count.
+
+    Long work needs no warm-up on a CPU. A graphics card always gets one, because at first it loads
+    its kernels, and cuDNN makes a plan for each size.
+    """
+    if warm or device.type != "cpu":
         work()
     times = []
     for _ in range(repeats):

@@ -63,7 +63,11 @@ class PeftTraining:
         from peft import LoraConfig, get_peft_model
 
         AcceleratorState._reset_state(reset_partial_state=True)
-        self.accelerator = Accelerator(mixed_precision=precision, cpu=model.device.type == "cpu")
+        # Without `device_placement` the model stays where it is. Accelerate would move it to the
+        # first card, whichever `M2_DEVICE` names.
+        self.accelerator = Accelerator(
+            device_placement=False, mixed_precision=precision, cpu=model.device.type == "cpu"
+        )
         self.backbone_ids = torch.tensor(remap.backbone_ids)
         config = LoraConfig(
             r=rank, lora_alpha=rank, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"

@@ -17,9 +17,10 @@ from itertools import groupby
 from typing import NamedTuple
 
 import torch
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import pad
 
 from m2lib.decoding.bare_model import BareModel, Cache
+from m2lib.model import causal_attention
 
 GROWTH = 64  # columns (tokens) by which a cache grows that holds prompts
 # Columns by which a cache grows that holds only the rows' own tokens. There are so many rows that
@@ -202,9 +203,7 @@ class Engine:
             keys, values = self.shared[layer]
             keys[entries, :, :length] = k[0].transpose(1, 2)
             values[entries, :length] = v[0]
-            # The blocks of `m2lib.model.attention` are for training: without gradients PyTorch's
-            # fused kernel is the faster one.
-            out = scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+            out = causal_attention(q, k, v, self.bare.width**-0.5, trains=False)
             return out[0].transpose(0, 1)
 
         tokens = torch.tensor(prompt, device=self.mask.device)

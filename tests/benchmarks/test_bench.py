@@ -3,6 +3,7 @@
 What the page on speed has of its records is checked in `tests/test_speed_page.py`.
 """
 
+import copy
 import json
 
 import pytest
@@ -59,6 +60,15 @@ def test_training_steps_are_timed_and_follow_the_plain_loop():
     assert our_seconds > 0
     assert plain_seconds > 0
     assert our_losses == pytest.approx(plain_losses, abs=1e-4)
+
+
+def test_peft_trains_on_the_device_that_the_model_is_on(tiny):
+    """Accelerate by itself knows the first card alone. The meta device stands in for the second."""
+    model = copy.deepcopy(tiny.model).to("meta")
+
+    peer = bench.PeftTraining(model, tiny.remap, 2, "no")
+
+    assert peer.model.device.type == "meta"
 
 
 def test_the_limit_is_the_sum_of_its_parts(tiny):

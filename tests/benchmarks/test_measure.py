@@ -23,6 +23,16 @@ def test_the_least_of_several_times_counts(monkeypatch):
     assert measure.seconds(lambda: None, CPU, repeats=3) == 1.0
 
 
+@pytest.mark.parametrize(("device", "runs"), [("cpu", 1), ("cuda", 2), ("mps", 2)])
+def test_a_card_is_always_warmed_up(device, runs, monkeypatch):
+    monkeypatch.setattr(measure, "_finish", lambda _: None)
+    done = []
+
+    measure.seconds(lambda: done.append(1), torch.device(device), warm=False)
+
+    assert len(done) == runs
+
+
 @pytest.fixture
 def gigabyte_of_the_parent():
     """Hold a gigabyte in this process, which must not count as memory of its child."""

@@ -151,6 +151,20 @@ def test_logits_are_those_of_the_reference(model, num_samples, staying):
     assert len(fast.logits) == len(staying[90])
 
 
+def test_prompts_that_attend_in_blocks_give_the_same_logits(tiny, monkeypatch):
+    """So they do on a Mac's graphics processor, where PyTorch's own kernel is not used."""
+    monkeypatch.setattr("m2lib.model.attention.in_blocks", lambda *_: True)
+
+    def attend(*_, **__):
+        raise AssertionError("PyTorch's own kernel")
+
+    with torch.inference_mode():
+        simple = Reference(tiny.model, PROMPTS)
+        monkeypatch.setattr("m2lib.model.attention.scaled_dot_product_attention", attend)
+        fast = Engine(tiny.model, PROMPTS)
+    assert torch.allclose(fast.logits, simple.logits, atol=1e-4)
+
+
 def test_biases_of_queries_keys_and_values_count(tiny):
     model = with_adapters(tiny.model)
     with torch.inference_mode():

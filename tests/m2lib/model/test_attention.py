@@ -5,7 +5,7 @@ import torch
 from torch.autograd import grad
 from torch.nn.functional import scaled_dot_product_attention
 
-from m2lib.model.attention import BLOCK, blocked_attention, causal_attention
+from m2lib.model.attention import BLOCK, blocked_attention, causal_attention, in_blocks
 
 THREE_BLOCKS = 2 * BLOCK + 3
 """A number of tokens that fill two blocks and begin a third."""
@@ -72,6 +72,40 @@ def test_gradients_of_keys_and_values_are_summed_up_unrounded():
         strict=True,
     ):
         assert long < 1.25 * short
+
+
+@pytest.mark.parametrize(
+    ("device", "trains", "blocks"),
+    [
+        ("cpu", True, True),
+        ("cpu", False, False),
+        ("mps", True, True),
+        ("mps", False, True),
+        ("cuda:1", True, False),
+        ("cuda:1", False, False),
+    ],
+)
+def test_the_device_decides_whether_attention_is_in_blocks(device, trains, blocks):
+    assert in_blocks(torch.device(device), trains) is blocks
+
+
+def test_pytorch_attends_without_cudnn(monkeypatch):
+    """On an H100 it would be preferred, and be planned anew for each number of tokens."""
+    cudnn_is_allowed = []
+
+    def attend(q, *_, **__):
+        cudnn_is_allowed.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return q
+
+    monkeypatch.setattr("m2lib.model.attention.scaled_dot_product_attention", attend)
+    # The meta device stands in for a card.
+    q, k, v = torch.empty(3, 1, 2, 5, 8, device="meta")
+
+    causal_attention(q, k, v, 0.3)
+    causal_attention(q, k, v, 0.3, trains=False)
+
+    assert cudnn_is_allowed == [False, False]
+    assert torch.backends.cuda.cudnn_sdp_enabled(), "whoever comes next may use it"
 
 
 def test_a_model_that_fails_in_blocks_attends_as_before(tiny):
