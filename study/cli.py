@@ -169,7 +169,7 @@ def _recorded_standing(profile: Profile, name: str, data: SeriesSet | None) -> s
 
 
 def budget() -> None:
-    """Print what the active profile's records have spent, removed ones too, and what is left."""
+    """Print what the active profile's records, kept or removed, have spent, and what is left."""
     profile = study.active_profile()
     print(study.record_path(profile, "*").parent)
     heads = "".join(f"{convention:>14s}" for convention in CONVENTIONS)

@@ -175,7 +175,7 @@ def plot_fan(
     truth: np.ndarray | None = None,
     colour: str = COLOURS["ours"],
 ) -> None:
-    """Draw a fan chart of one variable: its past, bands of quantiles, and their median.
+    """Draw a fan chart of one variable: its past, bands of quantiles, and the median.
 
     Where the true course is known, it is drawn as well. time and past (steps,); ahead, each of the
     quantiles, and truth (horizon,). The quantiles are given by level, each level t with its partner

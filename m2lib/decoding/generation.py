@@ -215,7 +215,7 @@ def generate(
         if temperatures is None:
             temperatures = [config.temperature] * len(prompts)
         # At these bounds the likeliest token is certain, or all are equally likely. Far beyond them
-        # a logit divided by the temperature overflows float32, and every sample would be empty.
+        # float32 overflows, and every sample would be empty.
         by_prompt = torch.tensor(temperatures, dtype=torch.float32).clamp(1e-30, 1e30)
         temperature = by_prompt.repeat_interleave(n).to(device)[:, None]  # by sample, (count, 1)
 

@@ -274,7 +274,7 @@ def _styled(column: pd.Series) -> tuple[pd.Index, Style] | None:
 
 
 def _may_be_weeks(numbers: pd.Series) -> bool:
-    """Return whether whole numbers look like years and weeks, such as 202417, not only months."""
+    """Return whether whole numbers look like years and weeks (202417), and not all like months."""
     years, weeks = numbers // 100, numbers % 100
     return bool(years.between(*YEARS).all() and weeks.between(1, 53).all() and weeks.max() > 12)
 

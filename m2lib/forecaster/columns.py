@@ -131,7 +131,7 @@ def _holds_numbers(column: pd.Series) -> bool:
 
 
 def _holds_text(column: pd.Series) -> bool:
-    """Return whether a column's cells, except empty ones, are no numbers, no dates and no bools."""
+    """Return whether a column's non-empty cells are neither numbers nor dates nor bools."""
     cells = column.dropna().infer_objects()  # beside empty cells, True and False are objects
     return not (is_bool_dtype(cells) or _holds_numbers(cells) or _holds_dates(cells))
 

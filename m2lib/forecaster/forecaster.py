@@ -516,8 +516,8 @@ class Forecaster(Sampler):
             Steps of training before each moment, on what was known by then; try 20. It starts where
             `fit` starts, and no adapter is kept. A moment at which fewer than 10 +
             `prediction_length` steps are known is then left out. Where the series end at different
-            times, it may read later values of other series, and a warning says so. Default: no
-            training.
+            times, the training may read later values of other series, and a warning says so.
+            Default: no training.
         auto_ets : bool, optional
             Whether AutoETS forecasts beside the others. Default: where statsforecast is installed.
         rivals : mapping of str to callable, optional

@@ -113,8 +113,8 @@ def rival_forecasts(
         forecasts = [np.asarray(forecast, dtype=float) for forecast in returned]
     except (TypeError, ValueError) as error:  # None, where a `return` is missing; or texts
         raise InputError(
-            f"{name} returned what are no forecasts ({first_line(error)}); return an array of "
-            "numbers (prediction_length, variables) of each context"
+            f"{name} did not return forecasts ({first_line(error)}); return an array of numbers "
+            "(prediction_length, variables) for each context"
         ) from error
     if len(forecasts) != len(contexts):
         raise InputError(

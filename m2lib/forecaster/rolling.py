@@ -272,7 +272,7 @@ def _check_arguments(
 
 
 def _warn_of_different_ends(origins: Sequence[Origin], items: Sequence[Item]) -> None:
-    """Warn where a training may read of one series what came after the moment of another.
+    """Warn where a training may read values of one series from after the moment of another.
 
     There is one training for all origins that are equally far from the ends of their series. Steps
     that are merely numbered, because the table has no time stamps, do not tell when a series ends.
@@ -281,7 +281,7 @@ def _warn_of_different_ends(origins: Sequence[Origin], items: Sequence[Item]) ->
     ends = {stamps[-1] for stamps in times if not isinstance(stamps, pd.RangeIndex)}
     if len(ends) > 1:
         warn(
-            "the series end at different times, so a training may read of one series what came "
+            "the series end at different times, so a training may read values of one series from "
             "after the moment of another, and the errors may be too low; cut all series off at "
             "the same time"
         )

@@ -1,10 +1,10 @@
 """Causal attention in blocks of queries, for training on a CPU, and for all work on a Mac's `mps`.
 
-On a CPU it takes a fraction of the time of PyTorch's fused kernel. Its products are plain matrix
-products, which run near the processor's peak; a block of queries sees no further than its last key,
-so little of the causal triangle's empty half is computed; and the heads that share keys and values
-multiply them together. `causal_attention` is the function itself, and `blocked_attention` makes a
-transformers model use it for a while.
+In training on a CPU it takes a fraction of the time of PyTorch's fused kernel. Its products are
+plain matrix products, which run near the processor's peak; a block of queries sees no further than
+its last key, so little of the causal triangle's empty half is computed; and the heads that share
+keys and values multiply them together. `causal_attention` is the function itself, and
+`blocked_attention` makes a transformers model use it for a while.
 """
 
 from collections.abc import Iterator

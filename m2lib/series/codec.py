@@ -36,11 +36,13 @@ PAD = "<pad>"
 MOST_VARIABLES = 8  # the most that a step can have
 SHORTEST_CONTEXT = 10  # the fewest steps that the context of a table may have
 ROUNDINGS = {"nearest": np.rint, "published": np.trunc}  # see `to_integers`
-# Physical units: LSODA's default absolute tolerance in scipy. The integrator may end below zero by
-# less than this where zero is meant (seed 14, series 248: -6.7e-8). A format without an offset
-# takes so small a negative number for zero. One with an offset, which tables have where numbers
-# are negative, keeps the sign.
-UNDERSHOOT = 1e-6  # how far below zero an integrated series may end, in its units
+UNDERSHOOT = 1e-6
+"""How far below zero an integrated series may end where zero is meant, in physical units.
+
+It is LSODA's default absolute tolerance in scipy (seed 14, series 248: -6.7e-8). A format without
+an offset takes so small a negative number for zero. One with an offset, which tables have where
+numbers are negative, keeps the sign.
+"""
 # The settings that are newer than the first adapters. They are not written where they have their
 # default, so that a training makes the very files whose hash its record has.
 NEWER = ("spread",)

@@ -100,7 +100,7 @@ def test_without_both_forecasters_there_is_no_summary(capsys):
         ),
     ],
 )
-def test_what_its_reader_can_help_ends_the_program_in_one_line(fault, line):
+def test_an_error_that_a_user_can_mend_ends_the_program_in_one_line(fault, line):
     with pytest.raises(SystemExit) as ended, rows.one_line():
         raise fault
     assert ended.value.code == line

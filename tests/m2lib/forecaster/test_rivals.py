@@ -104,8 +104,8 @@ def test_a_rival_cannot_change_the_table():
 @pytest.mark.parametrize(
     ("forecasts", "problem"),
     [
-        pytest.param(None, r"returned what are no forecasts \('NoneType' object", id="no return"),
-        pytest.param([["up"], ["down"]], "returned what are no forecasts", id="texts"),
+        pytest.param(None, r"did not return forecasts \('NoneType' object", id="no return"),
+        pytest.param([["up"], ["down"]], "did not return forecasts", id="texts"),
         pytest.param([np.ones((4, 2))], "returned 1 forecasts of 2 contexts", id="too few"),
         pytest.param([np.ones((4, 2)), np.ones((2, 4))], r"1 has shape \(2, 4\), not", id="turned"),
         pytest.param([np.ones((4, 2)), np.ones(4)], r"1 has shape \(4,\), not", id="one variable"),

@@ -167,7 +167,7 @@ def test_a_training_that_may_read_later_values_is_warned_of(
     evaluate(untuned, items, 4, refit=lambda contexts: untuned, **options)
     evaluate(untuned, items, 4, **options)  # without a training nothing later is read
 
-    message = "the series end at different times, so a training may read of one series what came"
+    message = "the series end at different times, so a training may read values of one series from"
     said = [str(warning.message) for warning in recwarn if message in str(warning.message)]
     assert len(said) == is_warned_of
 
