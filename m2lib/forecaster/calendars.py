@@ -1,8 +1,8 @@
 """Time stamps: read from a column, found to be even, continued, and written as the table has them.
 
 A series has a time stamp for each step: dates, with or without a time zone, or numbers. Three ways
-of writing dates are read, and written again, that pandas does not take for dates: 202412, 20240131
-and 2010Q1.
+of writing dates are read, and written again, that pandas does not take for dates: 202412,
+20240131, which a time may follow (2024013113), and 2010Q1.
 """
 
 import re
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pandas.api.types import (
+    infer_dtype,
     is_bool_dtype,
     is_datetime64_any_dtype,
     is_integer_dtype,
@@ -37,12 +38,15 @@ SEASONS = {
 # The first and last year of a date. 202412 is a month, and 999912, which may be a code, is not; and
 # Jan-18, which pandas reads as a day of the year 1, is no date either.
 YEARS = (1700, 2200)
-# An offset from UTC at the end of a time stamp: Z, +01:00, +0100, and +01 after minutes. The end of
-# the date 2024-01-31 is none.
-OFFSET = r"\s*(?:Z|[+-]\d{2}:?\d{2}|(?<=:\d{2})[+-]\d{2})$"
+# An offset from UTC at the end of a time stamp: Z, +01:00, +0100, and +01 or +1 after minutes. The
+# end of the date 2024-01-31 is none.
+OFFSET = r"\s*(?:Z|[+-]\d{2}:?\d{2}|(?<=:\d{2})[+-]\d{1,2})$"
+UTC_MARK = r"\s*(?:GMT|UTC)\s?(?=[+-]\d)"  # what stands before an offset, as in 20:00 UTC+1
 # A time of day without a date: 9:30, 09:30:00.5, 9:30 PM, 09:30Z.
 TIME_OF_DAY = r"\s*\d{1,2}(:\d{2}){1,2}([.,]\d+)?\s*([AaPp]\.?[Mm]\.?)?" + rf"({OFFSET})?\s*"
 MONTH_CODE = r".*\bM\d{1,2}\b.*"  # 2024-M01, M01 2024
+# The hour 2024-01-31 19:00-20:00, whose end is no offset: no clock is 20 hours behind UTC.
+HOURS = r".*:\d{2}-(1[5-9]|2\d):\d{2}"
 # Patterns of neighbouring stamps, from which the spacing of a series with gaps is learned.
 MOST_PATTERNS = 50
 MOST_FILLED = 10  # a series with gaps may become so many times as long, and no longer
@@ -236,6 +240,10 @@ def _by_cells(column: pd.Series) -> pd.Series:
     """Return a column of objects, categories or Arrow's types with NumPy's type of its cells."""
     if isinstance(column.dtype, pd.CategoricalDtype | pd.ArrowDtype):
         column = column.astype(object).where(column.notna(), np.nan)
+    if infer_dtype(column) == "decimal":  # a database's numbers
+        return pd.to_numeric(column.astype(str), errors="coerce")
+    if column.dtype == np.float16:  # pandas has no index of these
+        return column.astype(np.float64)
     return column.infer_objects()
 
 
@@ -248,12 +256,12 @@ def _styled(column: pd.Series) -> tuple[pd.Index, Style] | None:
         return None
     if is_numeric_dtype(dtype):
         # One empty cell makes a column of whole numbers one of floats.
-        if not (cells % 1 == 0).all() or cells.abs().max() > 10**8:
+        if not (cells % 1 == 0).all() or cells.abs().max() > 10**14:
             return None
         cells = cells.astype(np.int64)
         dtype = cells.dtype
     # Most columns are something else, which their first cell shows.
-    first = re.fullmatch(r"\d{6}|\d{8}|\d{4}([ -]?[Qq])[1-4]", str(cells.iloc[0]))
+    first = re.fullmatch(r"\d{6}(?:\d\d){0,4}|\d{4}([ -]?[Qq])[1-4]", str(cells.iloc[0]))
     if not first:
         return None
     texts = cells.astype(str)
@@ -264,7 +272,8 @@ def _styled(column: pd.Series) -> tuple[pd.Index, Style] | None:
         quarters = pd.PeriodIndex(texts.where(valid).str.replace(mark, "Q"), freq="Q")
         dates = pd.Series(quarters.to_timestamp(), texts.index)
     else:
-        code = "%Y%m" if len(first[0]) == 6 else "%Y%m%d"
+        # %Y stands for four digits, and all others for two: of 20240131 the code is %Y%m%d.
+        code = "%Y%m%d%H%M%S"[: len(first[0]) - 2]
         form = f"{{:{code}}}"
         dates = pd.to_datetime(texts, format=code, errors="coerce")
         valid = dates.dt.year.between(*YEARS) & (texts.str.len() == len(first[0]))
@@ -313,7 +322,7 @@ def _are_fiscal_years(column: pd.Series) -> bool:
 def _numbers_of(column: pd.Series) -> pd.DataFrame:
     """Return `first`, `second` and `year`, integers, of dates such as 01/02/2024 or 1.2.24."""
     texts = column.dropna().astype(str)
-    year_last = r"(?:^|\s)(?P<first>\d{1,2})[/.-](?P<second>\d{1,2})[/.-](?P<year>\d{4}|\d{2})\b"
+    year_last = r"(?:^|\s)(?P<first>\d{1,2})[/.-](?P<second>\d{1,2})[/.-](?P<year>\d{4}|\d\d)(?!\d)"
     return texts.str.extract(year_last).dropna().astype(int)
 
 
@@ -322,9 +331,11 @@ def _dates(column: pd.Series) -> pd.Series:
     if is_datetime64_any_dtype(column):
         # Nothing is parsed, so the filters of warnings, which all threads share, stay as they are.
         return column.where(column.dt.year.between(*YEARS))
+    # pandas would take 20:00 UTC+1 for 20:00 on a clock that is one hour behind UTC.
+    column = column.replace(UTC_MARK, "", regex=True)
     # pandas would take 9:30 for half past nine of the day on which it is asked, and 2024-M02, a
     # month, for two seconds after a midnight.
-    no_date = column.astype(str).str.fullmatch(f"({TIME_OF_DAY}|{MONTH_CODE})")
+    no_date = column.astype(str).str.fullmatch(f"({TIME_OF_DAY}|{MONTH_CODE}|{HOURS})")
     column = column.mask(no_date | _are_fiscal_years(column))
     numbers = _numbers_of(column)
     day_first = _have_day_first(numbers)
@@ -345,10 +356,10 @@ def _dates(column: pd.Series) -> pd.Series:
         if is_datetime64_any_dtype(dates) and not several_zones:
             # pandas reads Jan-18, a month in Excel, as 18 January of the year 1.
             return dates.where(dates.dt.year.between(*YEARS))
-    return _dates_of_changing_offsets(column)
+    return _dates_of_changing_offsets(column, day_first)
 
 
-def _dates_of_changing_offsets(column: pd.Series) -> pd.Series:
+def _dates_of_changing_offsets(column: pd.Series, day_first: bool) -> pd.Series:
     """Read the dates of a column whose offsets from UTC change: in UTC, with a warning.
 
     2024-03-31 01:00+01:00 and 03:00+02:00 become 0:00 and 1:00. But if all are midnights, such as
@@ -358,8 +369,13 @@ def _dates_of_changing_offsets(column: pd.Series) -> pd.Series:
     # Without an offset a stamp has no place on a clock, and it may hold two dates, as the week
     # 2024-01-01/2024-01-07 does, of which pandas takes the second for a change of offsets.
     texts = texts.where(texts.str.contains(OFFSET, regex=True))
-    local = pd.to_datetime(texts.str.replace(OFFSET, "", regex=True), errors="coerce")
+    local_texts = texts.str.replace(OFFSET, "", regex=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pandas, which could infer no format
+        local = pd.to_datetime(local_texts, errors="coerce", dayfirst=day_first)
+        dated_texts = texts.where(local.notna())
+        in_utc = pd.to_datetime(dated_texts, errors="coerce", dayfirst=day_first, utc=True)
     if (local.dropna() == local.dropna().dt.normalize()).all():
         return local
     warn(f"column {column.name!r}: offsets from UTC change, so all time stamps are in UTC")
-    return pd.to_datetime(texts.where(local.notna()), errors="coerce", utc=True)
+    return in_utc

@@ -65,7 +65,8 @@ def _with_index(df: pd.DataFrame) -> pd.DataFrame:
     # An index of dates without a name gets a usual one, if it is free.
     if is_nameless and isinstance(index, pd.DatetimeIndex | pd.PeriodIndex) and TIMES[0] not in df:
         df = df.rename_axis(TIMES[0])
-    return df.reset_index()
+    # After `df.index = df["date"]` there are two of that name, which `guess_columns` refuses.
+    return df.reset_index(allow_duplicates=True)
 
 
 def _read_csv(path: str | Path, id: str | None) -> pd.DataFrame:

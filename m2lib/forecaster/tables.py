@@ -27,6 +27,7 @@ from pandas.tseries.offsets import BaseOffset
 
 from m2lib.errors import InputError, quoted, warn
 from m2lib.forecaster.calendars import (
+    YEARS,
     Style,
     following,
     read_stamps,
@@ -300,11 +301,11 @@ class _Rows:
             row, variable = faulty[0]
             target = self.columns.targets[variable]
             cell = str(self.df[target].iloc[rows[row]])
-            remedy = "correct it"
+            remedy = "correct it, or leave the cell empty if its value is missing"
             # $1,200.50, 12,5 or 5%; a mark for thousands may be a blank of any width.
             if re.fullmatch(r"\D*\d[\d.,'\u2019\s]*\D*", cell):
                 remedy = (
-                    "write it as 1200.5, without a mark for thousands, % or a currency "
+                    "write it as 1200.5 or -1200.5, without a mark for thousands, % or a currency "
                     '(pd.read_csv reads 1,200.50 with thousands=",", and 12,5 with decimal=",")'
                 )
             problem = f"{quoted(cell)} is no finite number; {remedy}"
@@ -316,7 +317,10 @@ class _Rows:
             row = rows[undated.argmax()]
             stamps = self.df[self.columns.time]
             cell = str(stamps.iloc[row])
-            problem = f"{quoted(cell)} is no date, or not written as the first; write 2024-01-31"
+            problem = (
+                f"{quoted(cell)} is no date of the years {YEARS[0]} to {YEARS[1]}, or not written "
+                "as the first; write 2024-01-31"
+            )
             if stamps.isna().iloc[row]:
                 problem = "an empty cell; write its time stamp, or drop the row"
             elif re.fullmatch(r"\d{4}-W\d{2}", cell):
@@ -330,9 +334,10 @@ class _Rows:
             row = rows[repeats[0] + 1]
             cell = quoted(str(self.df[self.columns.time].iloc[row]))
             problem = (
-                f"{cell} stands twice; drop a row, name the column that tells series apart (--id), "
-                "or, where clocks were turned back, write offsets from UTC; of two columns that "
-                "belong together, such as year and month or shop and product, make one"
+                f"{cell} stands twice; drop a row, name the column that tells series apart (--id) "
+                "or another one of time stamps (--time), or, where clocks were turned back, write "
+                "offsets from UTC; of two columns that belong together, such as year and month or "
+                "shop and product, make one"
             )
             raise _fault(problem, self.where, row, self.columns.time)
 
@@ -356,7 +361,8 @@ class _Rows:
         )
         problem = (
             f"{times[place]} follows {times[place - 1]}, unlike the rows before; {advice}; "
-            "write 2024-01-31, months by their first or last day, years as 2024"
+            "write 2024-01-31 and not 240131, 31012024 or 2024.01, months by their first or last "
+            "day, years as 2024"
         )
         raise _fault(problem, self.where, rows[place], self.columns.time)
 

@@ -5,6 +5,7 @@ Gaps among them are found, and the calendar knows which seasons they have.
 
 import re
 from datetime import date
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -78,6 +79,8 @@ def test_a_calendar_is_found_and_continued(calendar, start, steps, as_text):
         pytest.param(np.arange(250, 255, dtype=np.uint8), [255, 256], id="of 8 bits"),
         pytest.param(pd.array(range(10), dtype="Int64"), [10, 11], id="a type of pandas"),
         pytest.param(pd.Series(range(10), dtype=object), [10, 11], id="objects"),
+        pytest.param([Decimal(year) for year in range(1990, 2000)], [2000, 2001], id="decimals"),
+        pytest.param(np.arange(10, dtype=np.float16), [10.0, 11.0], id="of 16 bits"),
         pytest.param(np.linspace(0, 2, 11), [2.2, 2.4], id="fractions"),
     ],
 )
@@ -122,7 +125,18 @@ def test_dates_are_read_without_a_change_to_the_filters_of_warnings(zone, monkey
 
 @without_a_warning
 @pytest.mark.parametrize(
-    ("mark", "offset"), [("Z", "UTC"), ("+00:00", "UTC"), ("+0530", "UTC+05:30"), ("-03", "UTC-03")]
+    ("mark", "offset"),
+    [
+        ("Z", "UTC"),
+        ("+00:00", "UTC"),
+        ("+0530", "UTC+05:30"),
+        ("-03", "UTC-03"),
+        # What pandas itself reads with the other sign, or without the offset.
+        (" GMT+5", "UTC+05"),
+        (" UTC-03", "UTC-03"),
+        (" UTC +1", "UTC+01"),
+        (" GMT+0530 (IST)", "UTC+05:30"),
+    ],
 )
 def test_one_offset_is_kept(mark, offset):
     hours = pd.date_range("2024-01-31T20:00:00", periods=12, freq="h")
@@ -142,6 +156,24 @@ def test_offsets_of_summer_time_become_one_clock():
     assert str(future_times(series, 1)[0]) == "2024-03-31 07:00:00+00:00"
 
 
+# The first date, 05.03.2024, could be one of May, and a later one, 31.03.2024, could not.
+@pytest.mark.parametrize("form", ["%a %b %d %Y %H:%M:%S GMT%z", "%d.%m.%Y %H:%M %z"])
+def test_offsets_that_change_are_read_in_other_forms(form):
+    paris = pd.date_range("2024-03-05 19:00", periods=120, freq="6h", tz="UTC")
+    paris = paris.tz_convert("Europe/Paris")
+    with pytest.warns(UserWarning, match="offsets from UTC change") as warned:
+        series = series_of(paris.strftime(form))
+    assert len(warned) == 1  # pandas does not warn of arguments of its own
+    assert series.times.tolist() == paris.tz_convert("UTC").tolist()
+
+
+def test_offsets_of_whole_hours_may_change():
+    hours = ["2024-03-31 00:00 UTC+1", "2024-03-31 01:00 UTC+1", "2024-03-31 03:00 UTC+2"]
+    with pytest.warns(UserWarning, match="offsets from UTC change"):
+        series = series_of(hours)
+    assert series.times.hour.tolist() == [23, 0, 1]
+
+
 def test_pythons_dates_of_several_zones_become_one_clock():
     utc = pd.date_range("2024-03-30T20:00", periods=12, freq="h", tz="UTC")
     stamps = [*utc[:5].tz_convert("Europe/Paris"), *utc[5:].tz_convert("Asia/Tokyo")]
@@ -152,9 +184,10 @@ def test_pythons_dates_of_several_zones_become_one_clock():
 
 
 @without_a_warning
-def test_days_stay_days_where_their_offsets_change():
+@pytest.mark.parametrize("form", ["%Y-%m-%d %H:%M:%S%z", "%a %b %d %Y %H:%M:%S GMT%z"])
+def test_days_stay_days_where_their_offsets_change(form):
     paris = pd.date_range("2024-03-25", periods=12, tz="Europe/Paris")
-    series = series_of(paris.astype(str))
+    series = series_of(paris.strftime(form))
     assert series.times.tolist() == paris.tz_localize(None).tolist()
     assert future_times(series, 1).tolist() == [pd.Timestamp("2024-04-06")]
 
@@ -202,6 +235,13 @@ def test_a_time_of_day_alone_is_no_date(form):
     message = f"row 1, column 'ds': '{hours[0]}' is no date"
     with pytest.raises(ValueError, match=re.escape(message)):
         series_of(hours)
+
+
+def test_the_end_of_an_hour_is_no_offset():
+    hours = pd.date_range("2024-01-05 15:00", periods=9, freq="h")
+    stamps = [f"{hour:%Y-%m-%d %H}:00-{hour:%H}:59" for hour in hours]
+    with pytest.raises(ValueError, match="row 1, column 'ds': '2024-01-05 15:00-15:59' is no date"):
+        series_of(stamps)
 
 
 THIRD_FRIDAYS = pd.date_range("2020-01-01", periods=60, freq="WOM-3FRI")
@@ -267,6 +307,14 @@ def test_a_time_that_comes_twice_is_the_first_of_the_two():
         pytest.param([202410, 202411, 202412], [202501, 202502], id="months as numbers"),
         pytest.param([20240129, 20240130, 20240131], [20240201, 20240202], id="days as numbers"),
         pytest.param([20231231, 20240331, 20240630], [20240930, 20241231], id="ends of quarters"),
+        pytest.param(
+            [2024123122, 2024123123, 2025010100], [2025010101, 2025010102], id="hours as numbers"
+        ),
+        pytest.param(
+            [202412312340, 202412312350, 202501010000],
+            [202501010010, 202501010020],
+            id="minutes as numbers",
+        ),
         pytest.param(
             pd.array([202410, 202411, 202412], dtype="UInt32"),
             [202501, 202502],
@@ -356,14 +404,14 @@ def test_the_day_is_read_first_where_no_month_is_meant(year, mark):
 
 
 @without_a_warning
-@pytest.mark.parametrize("form", ["%a %d/%m/%Y", "%H:%M %d/%m/%Y"])
-def test_a_weekday_or_a_time_may_stand_before_the_date(form):
+@pytest.mark.parametrize("form", ["%a %d/%m/%Y", "%H:%M %d/%m/%Y", "%d/%m/%YT%H:%M"])
+def test_a_weekday_or_a_time_may_stand_beside_the_date(form):
     days = pd.date_range("2024-01-01", periods=14)
     times, _ = read_stamps(pd.Series(days.strftime(form), name="ds"))
     assert times.tolist() == days.tolist()
 
     # No number of the first twelve days is above 12.
-    with pytest.warns(UserWarning, match="01/01/2024 and its like are read month first"):
+    with pytest.warns(UserWarning, match="01/01/2024.* and its like are read month first"):
         read_stamps(pd.Series(days[:12].strftime(form), name="ds"))
 
 

@@ -106,6 +106,16 @@ def test_an_index_of_dates_is_called_index_where_another_column_is_called_timest
 
 
 @needs_pyarrow
+def test_an_index_that_is_called_as_a_column_is_named(tmp_path):
+    path = tmp_path / "t.parquet"
+    table = B_ALONE.copy()
+    table.index = table["timestamp"]
+    table.to_parquet(path)
+    with pytest.raises(InputError, match="several columns are called 'timestamp'; rename all but"):
+        guess_columns(read_table(path))
+
+
+@needs_pyarrow
 def test_numbers_that_name_columns_of_parquet_become_text(tmp_path):
     """As where the shops 7 and 8 were put side by side by `df.pivot`."""
     path = tmp_path / "t.parquet"

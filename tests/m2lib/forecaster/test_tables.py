@@ -94,21 +94,23 @@ def changed(column, index, value):
 
 
 # What messages say of a fault, and how to mend it.
-NO_NUMBER = "is no finite number; correct it"
+NO_NUMBER = "is no finite number; correct it, or leave the cell empty if its value is missing"
 MARKED_NUMBER = (
-    "is no finite number; write it as 1200.5, without a mark for thousands, % or a currency "
+    "is no finite number; write it as 1200.5 or -1200.5, without a mark for thousands, % or a "
+    "currency "
     '(pd.read_csv reads 1,200.50 with thousands=",", and 12,5 with decimal=",")'
 )
 EMPTY = "an empty cell; fill it (--fill linear, last or zero; fill=), or drop the row"
-NO_DATE = "is no date, or not written as the first; write 2024-01-31"
+NO_DATE = "is no date of the years 1700 to 2200, or not written as the first; write 2024-01-31"
 UNEVEN = (
     "unlike the rows before; fill gaps (--fill linear, last or zero; fill=), or resample; "
-    "write 2024-01-31, months by their first or last day, years as 2024"
+    "write 2024-01-31 and not 240131, 31012024 or 2024.01, months by their first or last day, "
+    "years as 2024"
 )
 TWICE = (
-    "stands twice; drop a row, name the column that tells series apart (--id), "
-    "or, where clocks were turned back, write offsets from UTC; of two columns that "
-    "belong together, such as year and month or shop and product, make one"
+    "stands twice; drop a row, name the column that tells series apart (--id) or another one of "
+    "time stamps (--time), or, where clocks were turned back, write offsets from UTC; of two "
+    "columns that belong together, such as year and month or shop and product, make one"
 )
 
 # Messages count rows from 1: index 2 is row 3.
@@ -132,6 +134,12 @@ EACH_UNFIT_SERIES = pytest.mark.parametrize(
             "B",
             rf"row 3, column 'target': '1\u202f183,59' {MARKED_NUMBER}",
             id="thousands marked by a narrow blank",
+        ),
+        pytest.param(
+            changed("target", 2, "\u22123.5"),
+            "B",
+            f"row 3, column 'target': '\u22123.5' {MARKED_NUMBER}",
+            id="a minus sign that is no hyphen",
         ),
         pytest.param(
             changed("target", 3, -np.inf),
@@ -404,6 +412,12 @@ def test_what_has_no_spacing_cannot_be_filled():
         ),
         pytest.param(
             ["Jan-18", "Feb-18", "Mar-18"], 1, f"'Jan-18' {NO_DATE}", id="months as in Excel"
+        ),
+        pytest.param(
+            pd.date_range("1699-10-31", periods=12, freq="ME").astype(str),
+            1,
+            f"'1699-10-31' {NO_DATE}",
+            id="dates before 1700",
         ),
         pytest.param(
             pd.bdate_range("2024-01-01", periods=20).delete(8),
