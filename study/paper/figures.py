@@ -50,6 +50,16 @@ _KINDS = {
     "trial/shuffled": "shuffled weights",
     "final": "final, on test",
 }
+# How each kind is drawn: a colour, which is a run's own in all figures, and a marker.
+_KIND_LOOKS = {
+    "the long run, on its way": ("#0072B2", "o"),
+    "the long run, its end": ("#0072B2", "D"),
+    "trials of 240 steps": ("#56B4E9", "s"),
+    "shuffled weights": ("#D55E00", "P"),
+    "small model, random weights": ("#CC79A7", "v"),
+    "final, on test": ("#009E73", "X"),
+    "published final, on test": ("#7F7F7F", "^"),
+}
 # What is drawn against training FLOPs.
 _MEASURED = {
     "loss": "validation loss (nats a token)",
@@ -240,6 +250,9 @@ def reliability(profile: Profile) -> Figure:
             held.keys(), held.values(), f"{marker}-", color=colour, ms=5, label=errors.short(who)
         )
         _draw_ranks(ax, sampled, who)
+    histograms = list(axes.values())
+    tallest = max(ax.get_ylim()[1] for ax in histograms)
+    plt.setp(histograms, ylim=(0, tallest))
     bands.set(
         xlabel="level of the band",
         ylabel="true values that it holds",
@@ -249,7 +262,7 @@ def reliability(profile: Profile) -> Figure:
     )
     bands.legend(loc="lower right")
     shares = [bands.xaxis, bands.yaxis]
-    shares += [ax.yaxis for ax in axes.values()]
+    shares += [ax.yaxis for ax in histograms]
     plt.setp(shares, major_formatter="{x:.0%}")
     return figure
 
@@ -385,6 +398,8 @@ def more_per_flop(profile: Profile) -> Figure:
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 3.9))
     losses, means, medians = axes
     points = _trained_points(profile)
+    colours = {kind: colour for kind, (colour, _) in _KIND_LOOKS.items()}
+    markers = {kind: marker for kind, (_, marker) in _KIND_LOOKS.items()}
     for ax, (measure, title) in zip(axes, _MEASURED.items(), strict=True):
         sns.scatterplot(
             points,
@@ -392,6 +407,8 @@ def more_per_flop(profile: Profile) -> Figure:
             y=measure,
             hue="kind",
             style="kind",
+            palette=colours,
+            markers=markers,
             s=45,
             ax=ax,
             legend=ax is means,
@@ -410,8 +427,9 @@ def more_per_flop(profile: Profile) -> Figure:
     milestone_table = milestones(finished_record(profile, "best"))[:-1]
     flops = np.geomspace(milestone_table["flops"].min(), profile.budget)
     law = power_law(milestone_table["flops"], milestone_table["loss"], flops)
-    losses.fill_between(flops, *law["interval there"], color="C0", alpha=0.12, lw=0)
-    losses.plot(flops, law["there"], "--", color="C0", lw=1, label="power law, 95%")
+    colour = colours["the long run, on its way"]
+    losses.fill_between(flops, *law["interval there"], color=colour, alpha=0.12, lw=0)
+    losses.plot(flops, law["there"], "--", color=colour, lw=1, label="power law, 95%")
     runs = recorded_runs(profile)
     for ax, statistic in ((means, np.mean), (medians, np.median)):
         for name, style in _LINE_STYLES.items():
@@ -502,9 +520,6 @@ def yardstick_costs(_: Profile) -> Figure:
         ax.set_xscale("log")
         ax.grid(axis="y", lw=0.5)
     error.invert_yaxis()
-    note = "AutoARIMA: without season and logarithms. "
-    note += "LM: greedy, but LM general by the median of 16 samples."
-    figure.suptitle(note, size="small")
     plots.legend_below(figure, (error, flops))
     return figure
 

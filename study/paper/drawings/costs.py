@@ -198,7 +198,7 @@ def flop_shares(costs: Mapping[str, Breakdown]) -> Figure:
         for bar in bars:
             share = bar.get_width()
             labels.append(f"{share:.0%}" if share > 0.04 else "")  # else there is no room
-        ax.bar_label(bars, labels, label_type="center", color="white", size="small")
+        ax.bar_label(bars, labels, label_type="center", color="black", size="small")
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
@@ -218,7 +218,8 @@ def cost_ladder(costs: Mapping[str, float]) -> Figure:
     ax.hlines(places, 1, flops, color=COLOURS["ours"], lw=1.2)
     ax.plot(flops, places, "o", color=COLOURS["ours"])
     for place, cost in enumerate(flops):
-        ax.annotate(f"{cost:.2g}", (cost, place), (8, 0), textcoords="offset points", va="center")
+        label = f"{cost:,.0f}" if cost < 1e6 else f"{cost:.2g}"
+        ax.annotate(label, (cost, place), (8, 0), textcoords="offset points", va="center")
     ax.set_yticks(places, list(costs))
     ax.set(xscale="log", xlim=(1, 1e19), xlabel="FLOPs (log scale)")
     ax.invert_yaxis()

@@ -129,9 +129,9 @@ def thin_matrices(rank: int) -> Figure:
     figure, ax = plt.subplots(figsize=(10, 3.9))
     # name, left edge, columns, rows, colour
     matrices_drawn = (
-        ("W", 0, width, width, "0.85"),
-        ("B", width + 120, rank, width, COLOURS["predator"]),
-        ("A", width + 180 + rank, width, rank, COLOURS["prey"]),
+        ("W", 0, width, width, FROZEN),
+        ("B", width + 120, rank, width, _AMBER),
+        ("A", width + 180 + rank, width, rank, _AMBER),
     )
     for name, left, columns, rows, colour in matrices_drawn:
         ax.add_patch(Rectangle((left, -rows), columns, rows, color=colour))

@@ -130,7 +130,9 @@ def forecasts(records: Mapping[str, Record], shown: Sequence[int]) -> Figure:
     """
     data = errors.data()
     size = (WIDTH, 0.7 + 1.7 * len(records))
-    figure, axes = plt.subplots(len(records), len(shown), figsize=size, sharex=True, squeeze=False)
+    figure, axes = plt.subplots(
+        len(records), len(shown), figsize=size, sharex=True, sharey="col", squeeze=False
+    )
     for row, (title, record) in zip(axes, records.items(), strict=True):
         rounding = record.protocol.rounding
         published = _published_errors(record)

@@ -125,6 +125,11 @@ def test_no_semicolon_of_a_sentence_ends_an_expression():
     assert ";" not in without_comments_and_code.replace("\\;", "")
 
 
+def test_no_branch_of_an_expression_is_printed():
+    # In running text Typst ends an `#if` with its line: an `else` on the next line would be text.
+    assert not re.search(r"(?m)^\s*else (\[|if )", SOURCE)
+
+
 def floats_in(path):
     """Return all floats of a JSON file."""
     floats = []
