@@ -16,6 +16,8 @@ from study.paper import claims
 
 WHOLE = REPLICATION["report"]
 FIFTH = REPLICATION["fifth"]
+BEST_THREE = ("search/expt_6", "search/expt_7", "search/expt_8")
+"""The settings that the report tried on all twenty series."""
 RUNAWAY = 278
 """The series whose forecasts run away in four of the nine settings, after a fifth of the steps."""
 
@@ -239,7 +241,7 @@ def test_the_page_is_what_the_records_say():
         ("default", "first adapter | {whole} | {whole}, and 1,000 as well"),
         (
             "search/expt_0",
-            "nine settings | {whole} each | {fifth} each, and settings 6 and 7 {whole} as well",
+            "nine settings | {whole} each | {fifth} each, and settings 6 to 8 {whole} as well",
         ),
         ("context/128", "three contexts | {whole} each | {whole} each, and {fifth} as well"),
         ("final", "final | {whole} | {whole}, and {fifth} as well"),
@@ -260,19 +262,46 @@ def test_one_run_of_the_reports_length_was_trained_on_weights_in_float32():
     assert "(beside weights in float32 in one run, that of 1,500 steps with 128 tokens" in PROSE
 
 
-def test_settings_6_and_7_alone_have_all_of_their_steps():
+def listed(items):
+    return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def test_settings_6_to_8_alone_have_all_of_their_steps():
     of_search = [name for name in claims.replicated_runs("report") if name in SEARCH]
-    assert of_search == ["search/expt_6", "search/expt_7"]
+    assert of_search == list(BEST_THREE)
     for name in of_search:
         assert load_record(WHOLE, name).training.steps == 3150
 
 
-def test_with_all_of_their_steps_settings_6_and_7_have_no_runaway():
-    names = ("search/expt_6", "search/expt_7")
-    before = [f"{load_record(FIFTH, name).maes()[RUNAWAY]:,.0f}" for name in names]
-    after = [f"{load_record(WHOLE, name).maes()[RUNAWAY]:.0f}" for name in names]
-    steps = f"was {' and '.join(before)} after 630 steps, and after 3,150 it is"
-    assert f"{steps} {' and '.join(after)}." in PROSE
+def test_the_page_says_what_the_three_ranks_have():
+    runs = claims.replicated_runs("report")
+    maes = pd.DataFrame({name: runs[name] for name in BEST_THREE})
+    ranks = [load_record(WHOLE, name).plan.training.rank for name in BEST_THREE]
+    errors = []
+    for name, rank in zip(BEST_THREE, ranks, strict=True):
+        errors.append(f"{maes[name].mean():.1f} / {maes[name].median():.1f} (rank {rank})")
+    falls = []
+    for name in BEST_THREE[:2]:
+        fall = maes[name] - maes["search/expt_8"]
+        low, high = t_interval(fall)
+        assert low < 0 < high
+        falls.append(f"{fall.mean():.1f} ({low:.1f} to {high:.1f})")
+    losses = [f"{load_record(WHOLE, name).evaluations[-1]['loss']:.3f}" for name in BEST_THREE]
+
+    assert len(maes.dropna()) == 20
+    assert f"they have {listed(errors)} over the 20 series" in PROSE
+    assert f"From rank 2 to rank 8 the mean falls by {falls[0]}," in PROSE
+    assert f"from rank 4 to rank 8 by {falls[1]}." in PROSE
+    assert losses == sorted(losses, reverse=True)
+    assert f"falls steadily with the rank: it is {listed(losses)}." in PROSE
+    assert maes.median().idxmin() == "search/expt_7"  # rank 4
+
+
+def test_with_all_of_their_steps_settings_6_to_8_have_no_runaway():
+    before = [f"{load_record(FIFTH, name).maes()[RUNAWAY]:,.0f}" for name in BEST_THREE]
+    after = [f"{load_record(WHOLE, name).maes()[RUNAWAY]:.0f}" for name in BEST_THREE]
+    steps = f"was {listed(before)} after 630 steps, and after 3,150 it is {listed(after)}."
+    assert steps in PROSE
 
 
 def test_the_page_has_the_errors_of_all_adapters_of_the_context_search():
