@@ -144,9 +144,9 @@ def fig8_search(profile: Profile) -> Figure:
 
 def fig8_second(profile: Profile) -> Figure:
     """Draw the errors of the search's second round, beside the report's."""
-    runs = recorded_runs(profile, *study.SEARCH, *study.SECOND)
     # The report's second round: expt_6 to expt_8, the three at the highest rate, on 20 series each.
     second_round = study.SEARCH[6:]
+    runs = recorded_runs(profile, *second_round, *study.SECOND)
     return _setting_panels(profile, runs, second_round, second_round[0])
 
 

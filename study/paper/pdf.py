@@ -32,10 +32,11 @@ OF_REPLICATION = {
         "fig4_baseline_forecasts",
         "fig6_forecasts",
         "fig7_reduced_validation",
+        "fig8_second",
         "context_lengths",
         "fig9_final",
     ),
-    "fifth": ("fig8_search", "fig8_second"),
+    "fifth": ("fig8_search",),
 }
 """The figures that show the replication's records and not the laptop's, by profile: all of the
 report's steps, or a fifth."""

@@ -84,7 +84,7 @@ def test_a_figure_of_the_report_is_drawn_from_the_replications_records():
         ("context_lengths", "report"),
         ("fig9_final", "report"),
         ("fig8_search", "fifth"),
-        ("fig8_second", "fifth"),
+        ("fig8_second", "report"),
         ("final_forecasts", "laptop"),
     ],
 )
