@@ -46,7 +46,7 @@ UTC_MARK = r"\s*(?:GMT|UTC)\s?(?=[+-]\d)"  # what stands before an offset, as in
 TIME_OF_DAY = r"\s*\d{1,2}(:\d{2}){1,2}([.,]\d+)?\s*([AaPp]\.?[Mm]\.?)?" + rf"({OFFSET})?\s*"
 MONTH_CODE = r".*\bM\d{1,2}\b.*"  # 2024-M01, M01 2024
 # The hour 2024-01-31 19:00-20:00, whose end is no offset: no clock is 20 hours behind UTC.
-HOURS = r".*:\d{2}-(1[5-9]|2\d):\d{2}"
+HOURS = r".*:\d{2}-(1[5-9]|2\d)(:\d{2})?"
 # Patterns of neighbouring stamps, from which the spacing of a series with gaps is learned.
 MOST_PATTERNS = 50
 MOST_FILLED = 10  # a series with gaps may become so many times as long, and no longer
