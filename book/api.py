@@ -65,6 +65,8 @@ def directive(door: ModuleType, source: str, name: str) -> str:
     entries = ""
     if len(repr(value)) < 140 and not isinstance(value, (dict, Path)):
         value_line = f"   :value: {value!r}\n"
+    elif isinstance(value, dict) and all(isinstance(it, (str, float)) for it in value.values()):
+        entries = "\n   ".join(f"| {key}: {entry}" for key, entry in value.items())
     elif isinstance(value, (dict, tuple)):
         entries = f"Entries: {'; '.join(map(str, value))}."
     # The name has no module of its own, because the links to the source would otherwise take an
@@ -73,10 +75,18 @@ def directive(door: ModuleType, source: str, name: str) -> str:
     return f"{head}\n   {remark(source, name)}\n\n   {entries}\n"
 
 
+def heading(text: str, line: str) -> str:
+    """Return a heading: a text, underlined with a character."""
+    return f"{text}\n{line * len(text)}"
+
+
 def page(package: str) -> str:
-    """Return the page of a package, in MyST."""
+    """Return the page of a package, in reStructuredText.
+
+    In MyST each directive would be a document of its own, where numpydoc cannot number references.
+    """
     door = importlib.import_module(package)
-    parts = [f"# {package}", door.__doc__ or ""]
+    parts = [heading(package, "="), door.__doc__ or ""]
     for module, names in handed_on(package).items():
         source = (folder_of(package) / f"{module}.py").read_text(encoding="utf-8")
         # Where a module is called like a function of its own, such as `export`, the door hands on
@@ -87,7 +97,7 @@ def page(package: str) -> str:
             f".. currentmodule:: {door.__name__}\n",
         ]
         directives += [directive(door, source, name) for name in names]
-        parts += [f"## {module}", "\n".join(["```{eval-rst}", *directives, "```"])]
+        parts += [heading(module, "-"), "\n".join(directives)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -96,4 +106,4 @@ if __name__ == "__main__":
     folder.mkdir(parents=True, exist_ok=True)
     for package in PACKAGES:
         name = package.removeprefix("m2lib.")
-        (folder / f"{name}.md").write_text(page(package), encoding="utf-8")
+        (folder / f"{name}.rst").write_text(page(package), encoding="utf-8")

@@ -109,10 +109,13 @@ PART_OF = {"search/expt_1": "default", "search/expt_6": "final", "context/512": 
 # The search's pairs of learning rate and rank: expt_0 has (1e-5, 2), expt_1 (1e-5, 4), ...
 GRID = tuple(product((1e-5, 5e-5, 1e-4), (2, 4, 8)))
 SEARCH = tuple(f"search/expt_{i}" for i in range(len(GRID)))
+"""The search's experiments, one for each pair of learning rate and rank."""
 SECOND = tuple(f"search/second_{place}" for place in range(3))
-# The lengths of context that the report compares, in tokens.
+"""The search's second round: its best three adapters by mean, on the other 15 hard series."""
 LENGTHS = (128, 512, 768)
+"""The lengths of context that the report compares, in tokens."""
 CONTEXTS = tuple(f"context/{length}" for length in LENGTHS)
+"""The experiments that compare lengths of context, one for each of LENGTHS."""
 
 # Which validation series are forecast, by whose errors, and how many they are.
 HARDEST = Selection(selections.worst_5, ("default",), 5)
@@ -494,13 +497,15 @@ _GENERAL = [
         shown=0.4,
     ),
 ]
-# How sure the forecasts are: samples from the untuned model and from two adapters. At temperature 1
-# tokens are drawn with the probabilities that the model gives them; the lower the temperature, the
-# more often the likeliest token is drawn. LLMTIME uses 0.7 for GPT-3, and final-sampled does too.
+# How sure the forecasts are: samples from the untuned model and from two adapters. LLMTIME uses a
+# temperature of 0.7 for GPT-3, and final-sampled does too.
 TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0)
-# The temperature at which each has its lowest CRPS on the validation series, which
-# tests/study/test_experiments.py checks.
+"""The temperatures that are compared. At temperature 1 tokens are drawn with the probabilities that
+the model gives them; the lower the temperature, the more often the likeliest token is drawn."""
+# tests/study/test_experiments.py checks these.
 SAMPLED_AT = {"untuned": 1.0, "final": 0.5, "best": 0.7}
+"""The temperature at which the untuned model, and each of two adapters, has its lowest CRPS on the
+validation series."""
 
 
 def _samples(name: str, who: str, temperature: float, n_samples: int, split: str) -> Experiment:
@@ -530,11 +535,14 @@ def _all_samples() -> list[Experiment]:
 
 _SAMPLES = _all_samples()
 FINAL_TRIALS = tuple(trial.name for trial in _TRIALS)
+"""What was tried for the laptop's final run."""
 START = "trial/rate"
 """The trial whose settings each of ARMS changes."""
 ARMS = tuple(arm.name for arm in _ARMS)
+"""What was tried for the best run."""
 _ALL = (*_REPORTED, *_BEYOND, *_TRIALS, *_ARMS, _BEST, *_TABLES, *_GENERAL, *_SAMPLES)
 EXPERIMENTS = {experiment.name: experiment for experiment in _ALL}
+"""All experiments, by name."""
 
 
 def experiment_named(name: str) -> Experiment:

@@ -134,6 +134,7 @@ FIFTH = replace(
     evaluate_every=250,
 )
 PROFILES = {profile.name: profile for profile in (SLICE, LAPTOP, FIFTH, REPORT)}
+"""The four profiles, by name."""
 REPLICATION = {"fifth": FIFTH, "report": replace(REPORT, backbone=FIFTH.backbone)}
 """The profiles that the report's findings are checked at, on the one model that both are computed
 with."""

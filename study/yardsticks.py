@@ -11,9 +11,11 @@ from study.settings import benchmark_record
 YARDSTICKS = "yardsticks.json"
 """The file of recorded yardsticks, beside the records of runs."""
 STATISTICAL = ("AutoARIMA", "AutoETS", "AutoTheta")
+"""The models of statsforecast among the yardsticks."""
 ORDER = 9
 """The order from 1 to 10 at which log-VAR has the lowest mean error on the validation series."""
 TUNED = f"log-VAR({ORDER}), its order chosen on validation"
+"""The name, among the yardsticks, of the autoregression whose order is ORDER."""
 
 
 def recorded_rows(where: str) -> dict[str, dict[str, Any]]:

@@ -68,7 +68,7 @@ def show(name: str) -> Figure:
     return figure
 
 
-def make_pdf(folder: Path = REPORT_FOLDER) -> Path:
+def make_pdf(folder: Path) -> Path:
     """Draw the figures, write the numbers, compile the PDF, and return its path.
 
     The same figures and numbers give the same bytes. Raises InputError if typst is not installed or
