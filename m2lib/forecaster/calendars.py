@@ -345,11 +345,9 @@ def _dates(column: pd.Series) -> pd.Series:
             f"column {column.name!r}: {column.dropna().iloc[0]} and its like are read month first; "
             "if the day comes first, write 2024-01-31"
         )
-    # `to_datetime` warns where formats differ, of which the caller names the first. Where offsets
-    # differ it raises, or, before pandas 3, returns objects.
-    with warnings.catch_warnings(), suppress(ValueError):
-        warnings.simplefilter("ignore")
-        dates = pd.to_datetime(column, errors="coerce", dayfirst=day_first)
+    # Where offsets differ `to_datetime` raises, or, before pandas 3, returns objects.
+    with suppress(ValueError):
+        dates = _parsed(column, day_first)
         # Of Python's dates in several zones it reads those of the first zone alone.
         unread = column[dates.isna()].dropna()
         several_zones = any(isinstance(cell, datetime) for cell in unread)
@@ -369,13 +367,18 @@ def _dates_of_changing_offsets(column: pd.Series, day_first: bool) -> pd.Series:
     # Without an offset a stamp has no place on a clock, and it may hold two dates, as the week
     # 2024-01-01/2024-01-07 does, of which pandas takes the second for a change of offsets.
     texts = texts.where(texts.str.contains(OFFSET, regex=True))
-    local_texts = texts.str.replace(OFFSET, "", regex=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of pandas, which could infer no format
-        local = pd.to_datetime(local_texts, errors="coerce", dayfirst=day_first)
-        dated_texts = texts.where(local.notna())
-        in_utc = pd.to_datetime(dated_texts, errors="coerce", dayfirst=day_first, utc=True)
+    local = _parsed(texts.str.replace(OFFSET, "", regex=True), day_first)
     if (local.dropna() == local.dropna().dt.normalize()).all():
         return local
     warn(f"column {column.name!r}: offsets from UTC change, so all time stamps are in UTC")
-    return in_utc
+    return _parsed(texts.where(local.notna()), day_first, utc=True)
+
+
+def _parsed(column: pd.Series, day_first: bool, utc: bool = False) -> pd.Series:
+    """Parse a column by pandas, without its warnings of formats that differ.
+
+    A cell that is no date becomes NaT, and the caller names the first one.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pd.to_datetime(column, errors="coerce", dayfirst=day_first, utc=utc)

@@ -160,9 +160,9 @@ def check_output(
         )
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file")
-    if path.exists() and not force:
-        raise InputError(f"{path} exists; name another file, or replace it with --force")
     if path.exists():
+        if not force:
+            raise InputError(f"{path} exists; name another file, or replace it with --force")
         try:
             path.open("r+b").close()  # Windows refuses while Excel has it open
         except OSError as error:

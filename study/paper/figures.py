@@ -26,11 +26,12 @@ from study.paper.scaling import milestones, power_law
 from study.plots import COLOURS, WIDTH
 
 _QWEN = "published: Qwen2.5-0.5B"
+_BEST = "#0072B2"  # the colour of the long run
 # By who draws samples: a colour as in `plots`, and a marker for readers who see no colours.
 _LOOKS = {
     "untuned": ("#7F7F7F", "s"),
-    "final": ("#009E73", "o"),
-    "best": ("#0072B2", "D"),
+    "final": (COLOURS["ours"], "o"),
+    "best": (_BEST, "D"),
     LOG_VAR: ("#E69F00", "^"),
 }
 # By forecaster in changed worlds; who also draws samples looks as above.
@@ -52,13 +53,13 @@ _KINDS = {
 }
 # How each kind is drawn: a colour, which is a run's own in all figures, and a marker.
 _KIND_LOOKS = {
-    "the long run, on its way": ("#0072B2", "o"),
-    "the long run, its end": ("#0072B2", "D"),
+    "the long run, on its way": (_BEST, "o"),
+    "the long run, its end": (_BEST, "D"),
     "trials of 240 steps": ("#56B4E9", "s"),
     "shuffled weights": ("#D55E00", "P"),
     "small model, random weights": ("#CC79A7", "v"),
-    "final, on test": ("#009E73", "X"),
-    "published final, on test": ("#7F7F7F", "^"),
+    "final, on test": (COLOURS["ours"], "X"),
+    "published final, on test": (COLOURS["published"], "^"),
 }
 # What is drawn against training FLOPs.
 _MEASURED = {
@@ -144,10 +145,8 @@ def fig8_search(profile: Profile) -> Figure:
 
 def fig8_second(profile: Profile) -> Figure:
     """Draw the errors of the search's second round, beside the report's."""
-    # The report's second round: expt_6 to expt_8, the three at the highest rate, on 20 series each.
-    second_round = study.SEARCH[6:]
-    runs = recorded_runs(profile, *second_round, *study.SECOND)
-    return _setting_panels(profile, runs, second_round, second_round[0])
+    runs = recorded_runs(profile, *study.BEST_THREE, *study.SECOND)
+    return _setting_panels(profile, runs, study.BEST_THREE, study.BEST_THREE[0])
 
 
 def context_lengths(profile: Profile) -> Figure:

@@ -38,13 +38,12 @@ PROMPT = 512
 """Tokens of the report's prompts."""
 NEW_TOKENS = 220
 """Tokens that it writes for a forecast, whatever they are."""
-BEST_THREE = ("search/expt_6", "search/expt_7", "search/expt_8", *study.SECOND)
-"""The report's three best settings, on the five series and on the other fifteen."""
 REPLICATED = {
     "fifth": (*study.SEARCH, *study.SECOND, "final"),
     "report": (
         *("baseline", "untuned-test", "default", "default-rest"),
-        *BEST_THREE,
+        *study.BEST_THREE,
+        *study.SECOND,
         *study.CONTEXTS,
         "context/768-rest",  # which the report does not have
         "final",

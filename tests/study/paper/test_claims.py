@@ -11,13 +11,11 @@ from m2lib.files import ROOT, read_json
 from m2lib.series import load_series, to_integers
 from m2lib.series.intervals import bootstrap_interval, t_interval
 from pages import sentences_of, text_of
-from study import REPLICATION, SEARCH, all_records, load_record, trained_with
+from study import BEST_THREE, REPLICATION, SEARCH, all_records, load_record, trained_with
 from study.paper import claims
 
 WHOLE = REPLICATION["report"]
 FIFTH = REPLICATION["fifth"]
-BEST_THREE = ("search/expt_6", "search/expt_7", "search/expt_8")
-"""The settings that the report tried on all twenty series."""
 RUNAWAY = 278
 """The series whose forecasts run away in four of the nine settings, after a fifth of the steps."""
 
