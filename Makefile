@@ -15,12 +15,14 @@ TIDY := $(NBCONVERT) --TagRemovePreprocessor.enabled=True \
 HALF_THE_CORES := $(BIN)/python -c 'import os; print(max(1, os.cpu_count() // 2))'
 SHARED := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$($(HALF_THE_CORES))}
 ifeq ($(or $(M2_PROFILE),slice),slice)
-LANES := $(SHARED) xargs -n 1 -P 2
+LANES := 2
+REPORTING := $(SHARED)
 # The slice keeps no records, so the study that FRESH=1 computes anew is the laptop's.
 STUDY := M2_PROFILE=laptop M2_BACKBONE= $(BIN)/python -m study
 else
 # Where runs are long, as on a graphics card, one notebook after another has it all.
-LANES := xargs -n 1
+LANES := 1
+REPORTING :=
 STUDY := $(BIN)/python -m study
 endif
 REPORT := build/report
@@ -48,7 +50,8 @@ on = $(filter-out 0 no No NO false False FALSE off Off OFF,$(1))
 # These targets write where others read: one at a time.
 .NOTPARALLEL:
 
-.PHONY: help setup model fresh report site browse figures test coverage fuzz lint notebooks execute bench clean
+.PHONY: help setup model fresh report site browse figures test coverage fuzz processors lint notebooks execute bench \
+	clean
 
 help:
 	@echo "make report     execute the notebooks at the active profile, and make a website"
@@ -64,6 +67,8 @@ help:
 	@echo "                wings, docstrings"
 	@echo "make coverage   how much of each wing, and of the study, the unit tests run"
 	@echo "make fuzz       attacks on records: hundreds of damaged files"
+	@echo "make processors executes the notebooks as on lesser processors, in both dtypes,"
+	@echo "                and lists what fails or differs (an hour or two)"
 	@echo "make figures    report/figures/ and report/main.pdf, from the records"
 	@echo "make execute    re-execute the committed notebooks in place, or one of them:"
 	@echo "                NOTEBOOKS=notebooks/08_context_length.ipynb"
@@ -108,10 +113,12 @@ endif
 report: model
 	rm -rf $(REPORT)
 	@# The last ones take longest: begun first, they leave no core idle at the end.
-	printf '%s\n' $(NOTEBOOKS) | sort -r | M2_OUT="$(CURDIR)/$(REPORT)" $(LANES) $(EXECUTE) --output-dir $(REPORT)/executed
-	mv $(REPORT)/executed $(REPORT)/notebooks  # all of them, or none
+	M2_OUT="$(CURDIR)/$(REPORT)" $(REPORTING) $(BIN)/python -m book.execute --lanes $(LANES) $(REPORT)/notebooks \
+		$(shell printf '%s\n' $(NOTEBOOKS) | sort -r)
 	$(if $(filter report,$(M2_PROFILE)),,$(BIN)/python -m study pdf $(REPORT)/pdf)
 	@$(MAKE) --no-print-directory site
+	@# A notebook that failed takes no other with it. Only now does it count.
+	@! cat $(REPORT)/notebooks/failures.txt 2>/dev/null
 
 # Pages, notebooks, PDF, the cards, the gallery and what is read from docstrings come together in one folder, and Sphinx makes
 # the website of it. A warning counts as an error. The PDF is the one that was just made, else the committed one.
@@ -155,6 +162,10 @@ coverage: .venv/.ok
 	@for wing in $(patsubst %/__init__.py,%,$(wildcard m2lib/*/__init__.py study/__init__.py study/*/__init__.py)); do \
 		echo "$$wing $$($(BIN)/coverage report --fail-under=0 --format=total --include="$$wing/*")%"; done
 	$(BIN)/coverage report --skip-covered
+
+# Before a release, or when a lecture's asserts change. VARIANTS="avx2-avx2-float32-1t" runs one of them.
+processors: model
+	$(BIN)/python -m book.processors $(VARIANTS)
 
 # Not part of the tests: hundreds of damaged records.
 fuzz: .venv/.ok

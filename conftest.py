@@ -26,8 +26,10 @@ def pytest_configure(config):
     os.environ["M2_PROFILE"] = "slice"
     # The last one is for this process alone: processes that tests start would print their warnings,
     # which the tests would take for messages.
-    for name in ("M2_BACKBONE", "M2_DTYPE", "M2_RESULTS", "PYTHONWARNDEFAULTENCODING"):
+    for name in ("M2_BACKBONE", "M2_RESULTS", "PYTHONWARNDEFAULTENCODING"):
         os.environ.pop(name, None)
+    # Forecasts of tables too, which otherwise take the dtype that is fastest on this processor.
+    os.environ["M2_DTYPE"] = os.environ.get("M2_DTYPE") or "float32"
     # Where git runs the tests as a hook, these name the real repository, and a test's own would be
     # committed into it. What an outer make was told goes before all that is set here.
     git_variables = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")

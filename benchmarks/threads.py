@@ -51,9 +51,11 @@ class Worker:
             for name, value in os.environ.items()
             if not name.startswith(("OMP_", "GOMP_"))
         }
+        # Said, because decoding would otherwise choose by itself whether it takes one or all.
+        all_threads = {"OMP_NUM_THREADS": str(os.cpu_count())}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.threads", "--worker"],
-            env=environment | variables,
+            env=environment | all_threads | variables,
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -211,12 +213,12 @@ def main() -> None:
         return
     import torch
 
-    from m2lib.model import chosen_dtype
+    from m2lib.model import fastest_dtype
     from m2lib.provenance import provenance
 
     rows = measure(options.rounds)
     setup = provenance(torch.device("cpu")) | {
-        "dtype": chosen_dtype("cpu"),
+        "dtype": fastest_dtype("cpu"),
         "patience": PATIENCE,
     }
     path = ROOT / "benchmarks" / "results" if options.record else out_dir() / "bench"

@@ -47,7 +47,7 @@ SETTINGS = {
     "M2_DTYPE": Setting(
         "what the model computes in",
         "float32, bfloat16, or int8 (for forecasts of tables alone)",
-        "the fastest, measured once",
+        "float32; for tables and recorded runs the fastest, measured once",
         "float32|bfloat16|int8",
     ),
     "M2_RECOMPUTE": Setting("train in less memory and a third more time", "0 or 1", "0", "0|1"),

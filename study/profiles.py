@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from m2lib.errors import InputError
-from m2lib.model import chosen_device, chosen_dtype
+from m2lib.model import chosen_dtype
 from m2lib.provenance import versions
 from m2lib.settings import read as read_setting
 from study import settings
@@ -165,5 +165,5 @@ def profile_named(profile: Profile | str) -> Profile:
 def setting(profile: Profile) -> str:
     """Return a line for the top of a notebook: profile, backbone, dtype used here, and versions."""
     libraries = ", ".join(f"{package} {number}" for package, number in versions().items())
-    dtype = chosen_dtype(chosen_device())
-    return f"profile {profile.name}, backbone {profile.backbone} in {dtype}; {libraries}"
+    model = f"{profile.backbone} in {chosen_dtype()}"
+    return f"profile {profile.name}, backbone {model}; {libraries}"

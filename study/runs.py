@@ -156,7 +156,8 @@ def starting_dtype(plan: Plan, profile: Profile, old: Record | None) -> str:
     A run with a record goes on in the dtype in which it began or, if only forecasts are left, in
     that which the record names for them. A new one that trains all weights does so in float32. One
     that trains nothing takes the dtype that the profile prescribes for forecasts, if it prescribes
-    one. All others take `chosen_dtype`.
+    one. All others take `M2_DTYPE`, else float32 where a lecture shows them (`Profile.live`), and
+    the fastest where they are recorded.
     """
     config = plan.training
     if old and (not config or has_trained_adapter(old, profile)):  # only forecasts are left
@@ -166,7 +167,11 @@ def starting_dtype(plan: Plan, profile: Profile, old: Record | None) -> str:
     if config and not config.rank:  # all weights train
         return "float32"
     prescribed = "" if config else profile.forecast_dtype
-    return prescribed or model.chosen_dtype(model.chosen_device())
+    if prescribed:
+        return prescribed
+    if profile.live:
+        return model.chosen_dtype()
+    return model.fastest_dtype(model.chosen_device())
 
 
 def load_model(plan: Plan, profile: Profile, dtype: str) -> Backbone:

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from m2lib import settings
 from m2lib.decoding.bare_model import BareModel
 from m2lib.decoding.generation import DecodeConfig, generate
+from m2lib.decoding.threads import decoding_threads
 from m2lib.errors import InputError, check_count
 from m2lib.model import SEMICOLON_ID, Backbone, ids_to_text, text_to_ids
 from m2lib.series import STUDY, Scaling, TextFormat, series_label, stretched
@@ -187,7 +188,7 @@ def forecast(
         delay=DELAY,
         disable=not progress or settings.bars_are_off(),
     )
-    with bar:
+    with bar, decoding_threads(bare.embedding.device):
         for start in range(0, len(prompts), batch_size):
             batch = slice(start, start + batch_size)
             advance = partial(_advance, bar, sum(work[: start + batch_size]))

@@ -142,7 +142,8 @@ class Forecaster(Sampler):
         device = str(device or chosen_device())
         dtype = dtype or settings.read("M2_DTYPE")
         int8 = _computes_in_int8(dtype, device)
-        loaded = load_backbone(name, device=device, dtype=best_dtype(device) if int8 else dtype)
+        of_weights = dtype if dtype and not int8 else best_dtype(device)
+        loaded = load_backbone(name, device=device, dtype=of_weights)
 
         # 3. Read the text format and the views, and put the adapter in. Two kinds of folder say in
         # which text format they were trained: an adapter's, and that of an exported model, into

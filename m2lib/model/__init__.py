@@ -26,6 +26,7 @@ from .devices import (
     best_dtype,
     chosen_device,
     chosen_dtype,
+    fastest_dtype,
     int8_is_best,
     processor_name,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "chosen_backbone",
     "chosen_device",
     "chosen_dtype",
+    "fastest_dtype",
     "fetch_backbone",
     "hub_name",
     "ids_to_text",

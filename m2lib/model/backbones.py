@@ -94,7 +94,7 @@ def load_backbone(
         `cpu`, `cuda`, `cuda:N` or `mps`. Default: `M2_DEVICE`, else a CUDA GPU if there is one,
         else the CPU.
     dtype : str or torch.dtype, optional
-        `float32` or `bfloat16`. Default: `M2_DTYPE`, else the one in which the device is fastest.
+        `float32` or `bfloat16`. Default: `M2_DTYPE`, else float32.
     reduce : bool, optional
         False keeps the full vocabulary.
 
@@ -111,7 +111,7 @@ def load_backbone(
     """
     name = str(name)
     device = str(device or chosen_device())
-    dtype = str(dtype or chosen_dtype(device)).removeprefix("torch.")
+    dtype = str(dtype or chosen_dtype()).removeprefix("torch.")
     if dtype not in DTYPES:
         raise InputError(
             f"{dtype!r} is no dtype of a model's weights (M2_DTYPE, dtype=); "

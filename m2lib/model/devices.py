@@ -1,13 +1,15 @@
-"""The device and dtype to compute with: those of the settings, else the fastest here.
+"""The device and dtype to compute with: those of the settings, else the defaults.
 
-A language model's weights are in float32 or bfloat16. Forecasts may be computed in int8 besides
-(`m2lib.model.products`), where the processor is faster in it.
+A model is loaded in float32 unless somebody asks for another dtype, so that a lecture's numbers are
+the same on every processor. Long work, such as a recorded training or the forecasts of a table,
+asks for the dtype that is fastest here: float32, bfloat16 or, for forecasts alone, int8
+(`m2lib.model.products`).
 """
 
 import platform
 import time
 import timeit
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -34,11 +36,16 @@ def chosen_device() -> str:
     return settings.read("M2_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def chosen_dtype(device: str) -> str:
-    """Return `M2_DTYPE`, else the dtype of weights in which the device is fastest.
+def chosen_dtype() -> str:
+    """Return `M2_DTYPE`, else float32, in which every processor computes nearly the same numbers.
 
     `M2_DTYPE` may be int8, too, which is no dtype of weights; `load_backbone` refuses it.
     """
+    return settings.read("M2_DTYPE") or "float32"
+
+
+def fastest_dtype(device: str) -> str:
+    """Return `M2_DTYPE`, else the dtype of weights in which the device is fastest."""
     return settings.read("M2_DTYPE") or best_dtype(device)
 
 
@@ -80,26 +87,34 @@ def int8_is_best(device: str) -> bool:
 
 def measured_rates() -> dict[str, float]:
     """Return the rates of `product_rates`, timed once on each machine and stored in `M2_CACHE`."""
-    machine = f"{platform.node()}, {processor_name()}, torch {torch.__version__}"
-    path = cache_dir() / "product_rates.json"
-    rates_by_machine = _stored_rates(path)
-    if machine not in rates_by_machine:
-        rates_by_machine[machine] = product_rates()
-        with suppress(InputError):  # if the cache cannot be written to, each process measures
-            write_json(path, rates_by_machine)
-    return rates_by_machine[machine]
+    return measured_once("product_rates.json", (*DTYPES, INT8), product_rates)
 
 
-def _stored_rates(path: Path) -> dict[str, dict[str, float]]:
-    """Read the rates by machine and dtype from a file, as far as they can be read.
+def measured_once(
+    filename: str, keys: Sequence[str], measure: Callable[[], dict[str, float]]
+) -> dict[str, float]:
+    """Return what `measure` returns, a number for each key, measured once on each machine.
 
-    They are only a cache, so whatever is damaged, or of an older version, is measured anew.
+    The file is kept in `M2_CACHE`. It is only a cache, so whatever is damaged in it, or of an older
+    version, is measured anew.
     """
+    machine = f"{platform.node()}, {processor_name()}, torch {torch.__version__}"
+    path = cache_dir() / filename
+    by_machine = _stored_numbers(path, keys)
+    if machine not in by_machine:
+        by_machine[machine] = measure()
+        with suppress(InputError):  # if the cache cannot be written to, each process measures
+            write_json(path, by_machine)
+    return by_machine[machine]
+
+
+def _stored_numbers(path: Path, keys: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Read numbers by machine and key from a file, as far as they can be read."""
     readable = {}
     with suppress(OSError, ValueError, AttributeError):  # not there, no JSON, or no object
-        for machine, rates in read_json(path).items():
+        for machine, numbers in read_json(path).items():
             with suppress(TypeError, KeyError, ValueError):
-                readable[machine] = {dtype: float(rates[dtype]) for dtype in (*DTYPES, INT8)}
+                readable[machine] = {key: float(numbers[key]) for key in keys}
     return readable
 
 
