@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from m2lib.model import devices
-from m2lib.model.devices import best_dtype, chosen_device, int8_is_best, product_rates
+from m2lib.model.devices import (
+    best_dtype,
+    chosen_device,
+    chosen_dtype,
+    fastest_dtype,
+    int8_is_best,
+    product_rates,
+)
 
 
 @pytest.mark.parametrize(("cards", "best"), [(0, "cpu"), (4, "cuda")])
@@ -141,3 +148,15 @@ def test_a_rate_is_measured_by_a_clock_that_ticks_every_15_milliseconds(monkeypa
 
     for rate in product_rates().values():
         assert 1e7 < rate < 1e15
+
+
+def test_only_long_work_takes_what_is_fastest(processor, monkeypatch):
+    monkeypatch.delenv("M2_DTYPE", raising=False)
+    processor.rates["bfloat16"] = 2 * processor.rates["float32"]
+    assert chosen_dtype() == "float32"
+    assert fastest_dtype("cpu") == "bfloat16"
+
+    monkeypatch.setenv("M2_DTYPE", "float32")
+    assert fastest_dtype("cpu") == "float32"
+    monkeypatch.setenv("M2_DTYPE", "bfloat16")
+    assert chosen_dtype() == "bfloat16"
