@@ -16,8 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from m2lib.decoding.bare_model import BareModel
 from m2lib.decoding.engine import Engine
-from m2lib.model import SEMICOLON_ID, SYMBOLS, backbone_config
-from m2lib.model.devices import measured_once
+from m2lib.model import SEMICOLON_ID, SYMBOLS, backbone_config, measured_once
 
 LEAST_GAIN = 1.25
 """How many times as fast all threads have to be as one, or decoding takes one."""

@@ -28,6 +28,7 @@ from .devices import (
     chosen_dtype,
     fastest_dtype,
     int8_is_best,
+    measured_once,
     processor_name,
 )
 from .lora import (
@@ -87,6 +88,7 @@ __all__ = [
     "load_adapter",
     "load_backbone",
     "lora_layers",
+    "measured_once",
     "merge_lora",
     "meta_model",
     "processor_name",
