@@ -612,6 +612,7 @@ def set_int8_rate(monkeypatch, rate):
     [pytest.param(2.0, True, id="int8 is faster"), pytest.param(0.5, False, id="int8 is slower")],
 )
 def test_it_forecasts_in_int8_where_that_is_fastest_or_named(monkeypatch, int8_rate, fastest):
+    monkeypatch.delenv("M2_DTYPE", raising=False)
     set_int8_rate(monkeypatch, int8_rate)
     assert load_tiny().int8 is fastest
     assert "int8 on cpu" in repr(load_tiny(dtype="int8"))
