@@ -4,25 +4,17 @@ BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 # The wings whose public names have numpydoc docstrings, in step with their signatures.
 DOCUMENTED := $(wildcard $(foreach wing,series accounting model decoding forecaster,m2lib/$(wing)/*.py))
-NBCONVERT := $(BIN)/jupyter nbconvert --log-level=ERROR --to notebook
-EXECUTE := $(NBCONVERT) --execute --ExecutePreprocessor.timeout=-1 --ExecutePreprocessor.record_timing=False
-# A slider's state is committed neither in its cell (tag remove-cell) nor in the notebook: it has random names.
-TIDY := $(NBCONVERT) --TagRemovePreprocessor.enabled=True \
-	'--TagRemovePreprocessor.remove_all_outputs_tags={"remove-cell"}' \
-	--ClearMetadataPreprocessor.enabled=True --ClearMetadataPreprocessor.clear_cell_metadata=False \
-	'--ClearMetadataPreprocessor.preserve_nb_metadata_mask={"kernelspec", "language_info"}'
 # Two notebooks or test files at a time share the cores; torch would take all of them for each.
 HALF_THE_CORES := $(BIN)/python -c 'import os; print(max(1, os.cpu_count() // 2))'
 SHARED := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$($(HALF_THE_CORES))}
+EXECUTE := $(BIN)/python -m book.execute
 ifeq ($(or $(M2_PROFILE),slice),slice)
-LANES := 2
-REPORTING := $(SHARED)
+REPORTING := $(SHARED) $(EXECUTE) --lanes 2
 # The slice keeps no records, so the study that FRESH=1 computes anew is the laptop's.
 STUDY := M2_PROFILE=laptop M2_BACKBONE= $(BIN)/python -m study
 else
 # Where runs are long, as on a graphics card, one notebook after another has it all.
-LANES := 1
-REPORTING :=
+REPORTING := $(EXECUTE)
 STUDY := $(BIN)/python -m study
 endif
 REPORT := build/report
@@ -113,7 +105,7 @@ endif
 report: model
 	rm -rf $(REPORT)
 	@# The last ones take longest: begun first, they leave no core idle at the end.
-	M2_OUT="$(CURDIR)/$(REPORT)" $(REPORTING) $(BIN)/python -m book.execute --lanes $(LANES) $(REPORT)/notebooks \
+	M2_OUT="$(CURDIR)/$(REPORT)" $(REPORTING) $(REPORT)/notebooks \
 		$(shell printf '%s\n' $(NOTEBOOKS) | sort -r)
 	$(if $(filter report,$(M2_PROFILE)),,$(BIN)/python -m study pdf $(REPORT)/pdf)
 	@$(MAKE) --no-print-directory site
@@ -180,8 +172,8 @@ execute: model
 	@# In float32, whatever this processor is fastest in, because the text quotes numbers that depend on it. A progress bar
 	@# would stay in the notebook, as a widget.
 	TQDM_DISABLE=1 M2_PROFILE=slice M2_OUT="$(CURDIR)/build/execute" M2_BACKBONE= M2_DTYPE=float32 M2_RESULTS= \
-		$(EXECUTE) --output-dir build/execute/notebooks $(NOTEBOOKS)
-	$(TIDY) --inplace build/execute/notebooks/*.ipynb
+		$(EXECUTE) --tidy build/execute/notebooks $(NOTEBOOKS)
+	@! cat build/execute/notebooks/failures.txt 2>/dev/null
 	cp build/execute/notebooks/*.ipynb notebooks/
 
 bench: model

@@ -2,7 +2,8 @@
 
 One that fails takes no other with it: the folder then has it as committed, below a banner that
 names the cell and the error. FOLDER/failures.txt says in three lines for each of them which
-notebook failed, in which cell, and how to run it alone; where all went well it is not there.
+notebook failed, in which cell, and how to run it alone; where all went well it is not there. With
+--tidy they are written as they are committed.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, DeadKernelError
 
 FAILURES = "failures.txt"
+COMMITTED_METADATA = ("kernelspec", "language_info")
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,21 @@ def with_banner(path: Path, failure: Failure) -> nbformat.NotebookNode:
     return notebook
 
 
-def execute_all(paths: Sequence[Path], folder: Path, lanes: int) -> list[Failure]:
+def tidy(notebook: nbformat.NotebookNode) -> None:
+    """Take out of a notebook what is not committed, because it has random names: widgets' states.
+
+    They stand in the notebook's metadata, and in the outputs of cells with the tag `remove-cell`.
+    """
+    for name in set(notebook.metadata) - set(COMMITTED_METADATA):
+        del notebook.metadata[name]
+    for cell in notebook.cells:
+        if "remove-cell" in cell.metadata.get("tags", []):
+            cell.outputs, cell.execution_count = [], None
+
+
+def execute_all(
+    paths: Sequence[Path], folder: Path, lanes: int, tidily: bool = False
+) -> list[Failure]:
     """Execute notebooks into a folder, `lanes` of them at a time, and return what failed."""
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -118,6 +134,8 @@ def execute_all(paths: Sequence[Path], folder: Path, lanes: int) -> list[Failure
         notebook, failure = execute(path)
         if failure:
             notebook = with_banner(path, failure)
+        if tidily:
+            tidy(notebook)
         nbformat.write(notebook, folder / path.name)
         ended = "FAILED" if failure else "executed"
         print(f"{path.stem}: {ended} after {time.monotonic() - start:.0f} s", flush=True)
@@ -137,8 +155,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("notebooks", type=Path, nargs="+")
     parser.add_argument("--lanes", type=int, default=1, help="how many at a time")
+    parser.add_argument("--tidy", action="store_true", help="write them as they are committed")
     options = parser.parse_args()
-    execute_all(options.notebooks, options.folder, options.lanes)
+    execute_all(options.notebooks, options.folder, options.lanes, options.tidy)
 
 
 if __name__ == "__main__":

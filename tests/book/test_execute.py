@@ -60,3 +60,18 @@ def test_a_kernel_that_dies_is_a_failure_of_its_cell(write_notebook, tmp_path):
 def test_where_all_goes_well_no_failure_is_noted(write_notebook, tmp_path):
     assert not execute_all([write_notebook("1_whole", "a = 1")], tmp_path / "out", lanes=1)
     assert not (tmp_path / "out" / FAILURES).exists()
+
+
+def test_what_is_committed_keeps_no_widget(write_notebook, tmp_path):
+    path = write_notebook("1_widget", "a = 1", "print(a)", "print(a + 1)")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata["widgets"] = {"state": "of random names"}
+    notebook.cells[2].metadata["tags"] = ["remove-cell"]
+    nbformat.write(notebook, path)
+
+    execute_all([path], tmp_path / "out", lanes=1, tidily=True)
+
+    executed = nbformat.read(tmp_path / "out" / path.name, as_version=4)
+    assert "widgets" not in executed.metadata
+    assert executed.cells[2].outputs == []
+    assert executed.cells[3].outputs[0].text == "2\n"
