@@ -38,6 +38,9 @@ class Experiment:
     charged to the budget."""
     training: TrainConfig | None = None
     """What it trains with; None: it trains nothing."""
+    training_series: int | None = None
+    """On how many series of the training split it trains, which its training's seed draws; None: on
+    all of them."""
     simulated_from_recipe: bool = False
     """Whether it trains on *simulated* series instead of the training split: predator-prey systems
     of the data set's recipe, simulated anew for each step, so that none repeats."""
@@ -339,26 +342,49 @@ _ARMS = [
 # its loss rose from 0.62 to 0.83, because the full rate is too high for so long. It was taken up
 # again at its checkpoint of step 4122, and cooled down from there. The steps that this threw away
 # are counted as discarded.
+BEST = TrainConfig(
+    steps=5152,
+    learning_rate=4e-3,
+    rank=4,
+    batch_size=1,
+    sequence_length=1024,
+    warmup=0.0233,  # 120 steps, 2% of the 6000 that were first declared
+    decay="cooldown",
+    clip_norm=1.0,
+    targets=ALL_TARGETS,
+)
 _BEST = Experiment(
     "best",
     "more accuracy per FLOP: all seven linear layers, 5152 series that never repeat, "
     "on the test series",
     CONSTRAINED,
-    training=TrainConfig(
-        steps=5152,
-        learning_rate=4e-3,
-        rank=4,
-        batch_size=1,
-        sequence_length=1024,
-        warmup=0.0233,  # 120 steps, 2% of the 6000 that were first declared
-        decay="cooldown",
-        clip_norm=1.0,
-        targets=ALL_TARGETS,
-    ),
+    training=BEST,
     simulated_from_recipe=True,
     split="test",
     milestones=(250, 500, 1000, 2000, 4000),
 )
+# The recipe of the best run on a few series of the training split: the same series that a small
+# network learns from. How many steps it takes is chosen on the validation series.
+FEW_STEPS = {3: (60, 240), 10: (60, 240), 30: (240, 720), 100: (240, 720), 300: (720, 1500)}
+"""The numbers of training steps that are tried on so many series."""
+
+
+def few_name(count: int, steps: int, seed: int = 0) -> str:
+    """Return the name of the experiment that trains on so many series, such as `few/30/240-0`."""
+    return f"few/{count}/{steps}-{seed}"
+
+
+def _few(count: int, steps: int, seed: int = 0) -> Experiment:
+    return Experiment(
+        few_name(count, steps, seed),
+        f"the recipe of `best` on {count} training series: {steps} steps, seed {seed}",
+        CONSTRAINED,
+        training=replace(BEST, steps=steps, warmup=0.05, seed=seed),
+        training_series=count,
+    )
+
+
+_FEW = [_few(count, steps) for count, tried in FEW_STEPS.items() for steps in tried]
 # What was tried for the adapter for any table. These train on synthetic series, and were judged on
 # other synthetic series and on real ones.
 SYNTHETIC = TrainConfig(
@@ -542,7 +568,7 @@ START = "trial/rate"
 """The trial whose settings each of ARMS changes."""
 ARMS = tuple(arm.name for arm in _ARMS)
 """What was tried for the best run."""
-_ALL = (*_REPORTED, *_BEYOND, *_TRIALS, *_ARMS, _BEST, *_TABLES, *_GENERAL, *_SAMPLES)
+_ALL = (*_REPORTED, *_BEYOND, *_TRIALS, *_ARMS, _BEST, *_FEW, *_TABLES, *_GENERAL, *_SAMPLES)
 EXPERIMENTS = {experiment.name: experiment for experiment in _ALL}
 """All experiments, by name."""
 

@@ -39,6 +39,7 @@ def plan_run(name: str, profile: Profile, data: SeriesSet) -> Plan:
         data=data.fingerprint,
         training=training_at(experiment, profile),
         learns_from=learns_from(experiment),
+        training_series=experiment.training_series,
         text_format=experiment.text_format,
         without=experiment.without,
         pairs=experiment.pairs,

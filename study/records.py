@@ -118,6 +118,9 @@ class Plan:
     shown: float = 0.0
     """The share, from 0 to 1, of its training steps that hold series as a forecaster shows them.
     Records older than the field have none."""
+    training_series: int | None = None
+    """On how many series of the training split it trains; None: on all of them. Records older than
+    the field have none."""
 
     def difference(self, other: "Plan") -> str:
         """Name the first setting in which another plan differs; empty if none does."""

@@ -4,8 +4,10 @@ They are chosen by the errors of earlier experiments, or of the report.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from m2lib.series import SPLIT_SEED, best_and_worst, summarise
 
@@ -46,6 +48,12 @@ class AdapterOf:
             return summarise(errors_of(name).values()).mean, name
 
         return sorted(self.names, key=mean_error)[self.place]
+
+
+def few_of(ids: Sequence[int], count: int, seed: int) -> list[int]:
+    """Return a few training series, drawn at random: of 10 the first 3 are those of 3."""
+    order = np.random.default_rng(seed).permutation(len(ids))
+    return [ids[place] for place in order[:count]]
 
 
 def hard_and_easy(baseline: Maes) -> list[int]:

@@ -10,6 +10,7 @@ from m2lib import model
 from m2lib.series import SeriesSet, encode, generate_series, split_ids
 from m2lib.training import Endless, TrainConfig, Windows, make_windows
 from study.records import Plan
+from study.selections import few_of
 from study.synthetic import synthetic_windows
 
 WATCHED_SEED = 10**6
@@ -19,7 +20,10 @@ WATCHED_SEED = 10**6
 def training_windows(plan: Plan, data: SeriesSet, config: TrainConfig) -> Windows:
     """Return the windows that a run trains on, or the function that gives those of a step."""
     if plan.learns_from == "the training split":
-        return _windows_of(data, split_ids(len(data)).train, config, plan.protocol.rounding)
+        ids: Sequence[int] = split_ids(len(data)).train
+        if plan.training_series:
+            ids = few_of(ids, plan.training_series, config.seed)
+        return _windows_of(data, ids, config, plan.protocol.rounding)
     return _endless_windows(plan, config)
 
 
