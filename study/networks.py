@@ -169,6 +169,7 @@ class Trained:
     """A network that has been trained, and what it took."""
 
     network: Network
+    """With the weights of the best look."""
     seconds: float
     """Processor time, looks at the validation series included."""
     flops: float

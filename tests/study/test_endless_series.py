@@ -64,6 +64,18 @@ def test_no_system_of_the_data_set_is_trained_on(trained_on):
     assert not {system[-2:] for system in trained_on} & starts
 
 
+def test_a_few_training_series_are_the_same_for_each_length_of_training(data):
+    windows = {}
+    for name in ("few/10/60-0", "few/10/240-0", "few/3/60-0"):
+        plan = plan_run(name, SMALL, data)
+        rows = training_windows(plan, data, plan.training)
+        windows[name] = {tuple(row) for row in rows}
+    assert windows["few/10/60-0"] == windows["few/10/240-0"]
+    assert len(windows["few/10/60-0"]) == 10
+    assert len(windows["few/3/60-0"]) == 3
+    assert windows["few/3/60-0"] < windows["few/10/60-0"]
+
+
 def test_no_step_has_the_seed_of_the_data_set():
     assert simulation_seed(0, seed=0) == 1  # the data set has 0
     assert simulation_seed(5, seed=2) == 2_000_006

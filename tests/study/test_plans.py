@@ -32,6 +32,7 @@ FIRST_FIVE = replace(AS_DECLARED, most_series=5)
 OTHER_DECLARATIONS = {
     "protocol": DecodeConfig(context_tokens=64),
     "training": TrainConfig(steps=7, learning_rate=1e-3, rank=2),
+    "training_series": 30,
     "simulated_from_recipe": True,
     "text_format": TABLES,
     "without": "dynamics",
