@@ -25,7 +25,7 @@ PICTURES = {
     "09_final_model": "Two scatter plots on logarithmic axes, the final",
     "10_flop_review": "Three waterfalls",
     "11_yardsticks": "Ten small panels, the same system in eight worlds",
-    "12_more_per_flop": "Validation loss against training FLOPs",
+    "12_the_rival": "Mean error over the validation series",
     "13_uncertainty": "Fan charts of the prey of three test series",
     "14_your_own_series": "Six fan charts, hares above and lynxes below",
 }

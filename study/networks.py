@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -256,12 +256,23 @@ def point_forecast(networks: Sequence[Network], contexts: np.ndarray) -> np.ndar
     return quantile_forecast(networks, contexts)[middle]
 
 
-def recorded_networks() -> list[dict[str, Any]]:
+def recorded_networks() -> dict[tuple[str, int], dict[str, Any]]:
     """Return the rows of networks.json, which `python -m benchmarks.networks` writes.
 
-    A row is of one `kind` that learned from `count` series: the settings that were chosen
-    (`config`), `tried` with the validation error of each, `weights`, and for each seed `seconds`
-    and `flops` of its training. `maes` has, by set, the errors by series id in scaled units, for
-    each `seed` and for their mean, the `ensemble`.
+    They are by name and number of series. A row has the settings that were chosen (`config`), the
+    validation error of each number of steps `tried`, `weights`, `flops`, the training's `seconds`
+    for each seed, and in `sets` what was measured on each set.
     """
-    return read_json(benchmark_record(RECORD))["rows"]
+    rows = read_json(benchmark_record(RECORD))["rows"]
+    return {(row["name"], row["count"]): row for row in rows}
+
+
+def network_errors(
+    name: str, count: int, where: str, who: int | Literal["ensemble"] = "ensemble"
+) -> dict[int, float]:
+    """Return the errors of a recorded network on a set, by series id, in scaled units.
+
+    who: a seed, or the mean of the three seeds' forecasts.
+    """
+    maes = recorded_networks()[name, count]["sets"][where]["maes"][str(who)]
+    return {int(series_id): mae for series_id, mae in maes.items()}

@@ -8,8 +8,9 @@ from m2lib.files import read_json
 from m2lib.series import BASELINES
 from pages import rows_of_forecasts, sentences_of, text_of
 from study import EXPERIMENTS, PROFILES, TUNED
+from study.networks import network_errors
 from study.paper.errors import by_world, error_table
-from study.paper.numbers import ANY_TABLE
+from study.paper.numbers import ANY_TABLE, FINAL_MODEL, LONG_RUN
 from study.paper.pdf import REPORT_FOLDER
 from study.paper.samples import LOG_VAR
 from study.settings import results_dir
@@ -20,6 +21,7 @@ PAGE = sentences_of("book/results.md")
 NUMBERS = read_json(REPORT_FOLDER / "numbers.json")
 """The numbers that `study.paper` makes of the records."""
 ERRORS = NUMBERS["errors"]
+NETWORKS = NUMBERS["networks"]
 
 
 def errors_in_the_table():
@@ -37,10 +39,10 @@ def errors_in_the_table():
         "final",
         "final-sampled",
         "samples/final/test",
-        "best",
-        "samples/best/test",
     ):
         errors.append(ERRORS["ours"][name])
+    errors += [NETWORKS["900"], NETWORKS["5152"]]
+    errors += [ERRORS["ours"][name] for name in ("best", "samples/best/test")]
     return errors
 
 
@@ -60,6 +62,37 @@ def test_the_table_has_the_errors_of_the_records():
         _, _, *numbers, _ = row.split("|")
         shown.append(numbers)
     assert shown == [cells(errors) for errors in errors_in_the_table()]
+
+
+def test_the_table_of_networks_is_that_of_the_records():
+    expected = []
+    for count, errors in NETWORKS.items():
+        single = []
+        for seed in range(3):
+            single.append(
+                f"{np.mean([*network_errors('residual', int(count), 'test', seed).values()]):.1f}"
+            )
+        row = [f"{int(count):,}", f"{errors['mean']:.1f} / {errors['median']:.1f}"]
+        row += [", ".join(single), f"{errors['seconds']:.0f}"]
+        for who in (FINAL_MODEL, LONG_RUN):
+            gain = errors["beside"][who]
+            low, high = gain["mean interval"]
+            row.append(f"{gain['mean']:.1f} ({low:.1f} to {high:.1f})".replace("-", "−"))
+        expected.append(row)
+    between = TEXT.split("<!-- networks -->")[1].split("<!-- end of networks -->")[0]
+    rows = [line for line in between.splitlines() if line.startswith("| ")][1:]
+    assert [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows] == expected
+
+
+def test_from_which_number_of_series_on_the_network_is_surely_ahead():
+    def surely(count, who):
+        low, high = NETWORKS[str(count)]["beside"][who]["mean interval"]
+        return "ahead" if low > 0 else "behind" if high < 0 else "level"
+
+    counts = (100, 300, 900, 5152)
+    assert [surely(count, LONG_RUN) for count in counts] == ["behind", "level", "ahead", "ahead"]
+    assert [surely(count, FINAL_MODEL) for count in counts] == ["ahead"] * 4
+    assert surely(30, FINAL_MODEL) == "behind"
 
 
 def test_the_table_tells_how_long_the_replication_was_trained():

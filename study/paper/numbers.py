@@ -26,6 +26,7 @@ from m2lib.model import backbone_config
 from m2lib.series import bootstrap_interval, crps_fair
 from m2lib.series.intervals import t_interval
 from study import EXPERIMENTS, REPLICATION, Profile, Record
+from study.networks import network_errors, recorded_networks
 from study.paper import errors, textbook
 from study.paper.errors import Runs, summary
 from study.paper.samples import GREEDY, Sampled, median_mae, sampled
@@ -70,6 +71,8 @@ DECISIVE = "prescriptions"
 FURTHEST_BEHIND = "prices"
 """The source for judging on which `general` is furthest behind the last value."""
 SIMPLE = [f"test {name}" for name in (*series.BASELINES, study.TUNED)]
+RIVAL = "residual"
+"""The small network that learns from the language model's series."""
 COPIED = "nearest analogue in the context"
 MEAN = "mean of the context, repeated"
 FINAL_MODEL = "the language model, final adapter"
@@ -144,6 +147,7 @@ def numbers(profile: Profile) -> dict[str, Any]:
         "five": _errors(rows_of_five),
         "crps": crps.to_dict(),
         "gains": _gains(runs),
+        "networks": _networks(),
         "first round": {
             "published": _winners(runs, "published"),
             "fifth": _winners(runs, "fifth"),
@@ -166,12 +170,13 @@ def numbers(profile: Profile) -> dict[str, Any]:
 def _names_in_the_paper() -> list[str]:
     """Return the experiments of ours that the paper is about, its trials last, as it lists them.
 
-    What is made for tables is no part of the paper, and of the searches it has the replication's.
+    What is made for tables, or learns from a few series, is no part of the paper, and of the
+    searches it has the replication's.
     """
     names = []
     for name, experiment in EXPERIMENTS.items():
-        is_search = name.startswith(("search/", "context/"))
-        if not experiment.text_format and not is_search:
+        is_elsewhere = name.startswith(("search/", "context/", "few/"))
+        if not experiment.text_format and not is_elsewhere:
             names.append(name)
     return sorted(names, key=lambda name: name.startswith("trial/"))
 
@@ -284,6 +289,32 @@ def _gains(runs: Runs) -> dict[str, dict[str, Any]]:
         for other_name in other_names:
             gains[name][other_name] = _gain(maes_by_name[name], maes_by_name[other_name])
     return gains
+
+
+def _networks() -> dict[str, dict[str, Any]]:
+    """Return what small networks reach that learn from as many series, by how many these are.
+
+    Their errors are those of three networks together on the test series, and `beside` says how much
+    better they are than the language model's runs.
+    """
+    rows = recorded_networks()
+    yardsticks = study.recorded_yardsticks("test")
+    described = {}
+    for count in sorted(count for name, count in rows if name == RIVAL):
+        maes = pd.Series(network_errors(RIVAL, count, "test"))
+        beside = {}
+        for who in (FINAL_MODEL, LONG_RUN, COPIED, study.TUNED):
+            beside[who] = _gain(maes, pd.Series(yardsticks[who]))
+        row = rows[RIVAL, count]
+        described[str(count)] = summary(maes) | {
+            "mean interval": bootstrap_interval(maes),
+            "median interval": bootstrap_interval(maes, np.median),
+            "beside": beside,
+            "seconds": float(np.mean(row["seconds"])),
+            "flops": row["flops"],
+            "weights": row["weights"],
+        }
+    return described
 
 
 def _comparisons() -> dict[str, list[str]]:

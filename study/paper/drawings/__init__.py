@@ -2,7 +2,6 @@
 
 from .model import (
     architecture,
-    block_weights,
     looks_back,
     lora_layer,
     marked_text,

@@ -100,29 +100,6 @@ def lora_layer(width: int, rank: int) -> Figure:
     return figure
 
 
-def block_weights(shape: Shape, rank: int, adapted: Sequence[str]) -> Figure:
-    """Draw the seven weight matrices of a transformer block to scale: d_in wide, d_out high.
-
-    Those named in `adapted` have the two matrices of an adapter along their edges, to scale too.
-    """
-    figure, ax = plt.subplots(figsize=(9.6, 3.2))
-    gap = 170
-    x = 0
-    for name, (d_in, d_out) in shape.projections.items():
-        ax.add_patch(Rectangle((x, 0), d_in, d_out, fc=FROZEN, ec="0.5", lw=0.6))
-        if name in adapted:
-            a_corner = (x, -40 - rank)
-            b_corner = (x + d_in + 25, 0)
-            ax.add_patch(Rectangle(a_corner, d_in, rank, fc=_AMBER, ec=_AMBER))  # A
-            ax.add_patch(Rectangle(b_corner, rank, d_out, fc=_AMBER, ec=_AMBER))  # B
-        label = f"{name.removesuffix('_proj')}\n{d_in} → {d_out}"
-        ax.text(x + d_in / 2, -130, label, ha="center", va="top", size=8.8)
-        x += d_in + gap
-    ax.set(xlim=(-20, x), ylim=(-420, shape.mlp + 20), aspect="equal")
-    ax.axis("off")
-    return figure
-
-
 def thin_matrices(rank: int) -> Figure:
     """Draw a square W beside the thin B and A of an adapter of some rank, all to one scale."""
     width = 896  # of Qwen2.5-0.5B
