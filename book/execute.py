@@ -62,29 +62,28 @@ def execute(
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+    # The places of the cells that have begun to run. The counts in the cells would not do: where a
+    # kernel dies, the message that brings the last one may be lost.
+    begun: list[int] = []
     client = NotebookClient(
         notebook,
         timeout=None,
         kernel_name="python3",
         resources={"metadata": {"path": str(path.parent)}},
         record_timing=False,
+        on_cell_execute=lambda cell, cell_index: begun.append(cell_index),
     )
     try:
         client.execute(env=os.environ | dict(variables or {}))
     except (CellControlSignal, DeadKernelError) as error:
-        return notebook, _failure(path.name, notebook, error)
+        return notebook, _failure(path.name, notebook, begun[-1], error)
     return notebook, None
 
 
-def _failure(name: str, notebook: nbformat.NotebookNode, error: Exception) -> Failure:
-    """Describe the failure of the first code cell that did not run to its end."""
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    number, failed = 0, code[0]
-    for place, cell in enumerate(code, start=1):
-        if cell.source.strip() and cell.execution_count is not None:
-            number, failed = place, cell
-        if any(output.output_type == "error" for output in cell.outputs):
-            break
+def _failure(name: str, notebook: nbformat.NotebookNode, place: int, error: Exception) -> Failure:
+    """Describe the failure of the cell at a place."""
+    failed = notebook.cells[place]
+    number = sum(cell.cell_type == "code" for cell in notebook.cells[: place + 1])
     raised = [output for output in failed.outputs if output.output_type == "error"]
     described = f"{raised[0].ename}: {raised[0].evalue}" if raised else str(error)
     first_line = next(line for line in failed.source.splitlines() if line.strip())
