@@ -84,6 +84,21 @@ def test_the_table_of_networks_is_that_of_the_records():
     assert [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows] == expected
 
 
+def test_the_page_tells_how_sure_the_networks_are():
+    ours = NUMBERS["network bands"]["900"]
+    low, high = ours["gain"]["mean interval"]
+    sampled = NUMBERS["uncertainty"]["rows"]["best"]
+    for words in (
+        f"have a CRPS of {ours['crps']:.1f}, by twice the mean quantile loss",
+        f"have {ours['theirs']:.1f} by the same measure",
+        f"is {ours['gain']['mean']:.1f} ({low:.1f} to {high:.1f})",
+        f"better on {ours['gain']['better']} of the 50 series",
+        f"hold {ours['held']:.0%} and are {ours['width']:.0f} units wide",
+        f"long run hold {sampled['held'][1]:.0%} and are",
+    ):
+        assert words in PAGE
+
+
 def test_from_which_number_of_series_on_the_network_is_surely_ahead():
     def surely(count, who):
         low, high = NETWORKS[str(count)]["beside"][who]["mean interval"]

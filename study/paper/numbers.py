@@ -26,7 +26,7 @@ from m2lib.model import backbone_config
 from m2lib.series import bootstrap_interval, crps_fair
 from m2lib.series.intervals import t_interval
 from study import EXPERIMENTS, REPLICATION, Profile, Record
-from study.networks import network_errors, recorded_networks
+from study.networks import TWENTIETHS, network_errors, recorded_networks
 from study.paper import errors, textbook
 from study.paper.errors import Runs, summary
 from study.paper.samples import GREEDY, Sampled, median_mae, sampled
@@ -148,6 +148,7 @@ def numbers(profile: Profile) -> dict[str, Any]:
         "crps": crps.to_dict(),
         "gains": _gains(runs),
         "networks": _networks(),
+        "network bands": _network_bands(profile),
         "first round": {
             "published": _winners(runs, "published"),
             "fifth": _winners(runs, "fifth"),
@@ -314,6 +315,33 @@ def _networks() -> dict[str, dict[str, Any]]:
             "flops": row["flops"],
             "weights": row["weights"],
         }
+    return described
+
+
+def _network_bands(profile: Profile) -> dict[str, dict[str, Any]]:
+    """Return how sure small networks are that write quantiles, by the number of their series.
+
+    `crps` is twice the mean quantile loss at the levels 0.05 to 0.95, and `theirs` the same of the
+    long run's samples; `held` and `width` are those of the 80% band.
+    """
+    test = sampled(profile, "test")
+    theirs = {}
+    for series_id, samples, truth in zip(test.ids, test.samples["best"], test.truths, strict=True):
+        quantiles = np.quantile(samples, TWENTIETHS, axis=0)
+        losses = series.metrics.quantile_losses(quantiles, truth, TWENTIETHS)
+        theirs[series_id] = float(2 * losses.mean())
+    described = {}
+    for (name, count), row in recorded_networks().items():
+        if name == f"{RIVAL}, quantiles":
+            scores = row["sets"]["test"]
+            crps = {int(series_id): score for series_id, score in scores["crps"].items()}
+            described[str(count)] = {
+                "crps": float(np.mean(list(crps.values()))),
+                "theirs": float(np.mean(list(theirs.values()))),
+                "gain": series.paired_gain(crps, theirs),
+                "held": scores["held"],
+                "width": scores["width"],
+            }
     return described
 
 
