@@ -261,9 +261,9 @@ def test_the_replications_final_model_is_not_surely_ahead_of_the_autoregression(
     assert low < 0 < high
 
 
-def test_the_limitations_tell_how_many_series_the_long_run_learned_from():
+def test_the_paper_tells_how_many_series_the_long_run_learned_from():
     steps = EXPERIMENTS["best"].training.steps  # of one fresh series each
-    assert f"on the {steps:,} series of the long run" in SOURCE
+    assert f"the long run learned from {steps:,}." in SOURCE
 
 
 def test_the_best_model_of_statistics_is_autoarima_by_its_mean_on_validation(printed_numbers):
