@@ -28,8 +28,8 @@ from m2lib.series import (
     quantile_losses,
     series_mae,
     split_ids,
+    to_integers,
 )
-from m2lib.series.codec import to_integers
 from m2lib.series.data import draw_systems, simulate_systems
 from study.networks import (
     RECORD,

@@ -13,6 +13,7 @@ from study.paper.errors import by_world, error_table
 from study.paper.numbers import ANY_TABLE, FINAL_MODEL, LONG_RUN
 from study.paper.pdf import REPORT_FOLDER
 from study.paper.samples import LOG_VAR
+from study.records import load_finished
 from study.settings import results_dir
 from study.worlds import AT_HOME, CHANGED, OF_USUAL_SIZE
 
@@ -97,6 +98,28 @@ def test_the_page_tells_how_sure_the_networks_are():
         f"long run hold {sampled['held'][1]:.0%} and are",
     ):
         assert words in PAGE
+
+
+def listed(errors):
+    """Return means and medians as the page lists them: `7 / 4, 9 / 7 and 24 / 21`."""
+    pairs = []
+    for maes in errors:
+        values = [*maes.values()]
+        pairs.append(f"{np.mean(values):.0f} / {np.median(values):.0f}")
+    return f"{', '.join(pairs[:-1])} and {pairs[-1]}"
+
+
+@pytest.mark.parametrize("name", ["residual", "residual, noise and stretched time"])
+def test_the_page_tells_the_networks_errors_in_other_worlds(name):
+    assert listed(network_errors(name, 5152, world) for world in OF_USUAL_SIZE) in PAGE
+
+
+def test_the_page_tells_what_both_reach_with_a_few_series():
+    best = {3: "few/3/240-0", 10: "few/10/240-0", 30: "few/30/240-0", 100: "few/100/240-0"}
+    assert listed(network_errors("residual", count, "validation") for count in best) in PAGE
+    for count, name in best.items():
+        values = [*load_finished(PROFILES["laptop"], name).maes().values()]
+        assert f"{np.mean(values):.0f} / {np.median(values):.0f} with {count}" in PAGE
 
 
 def test_from_which_number_of_series_on_the_network_is_surely_ahead():

@@ -328,7 +328,7 @@ def _network_bands(profile: Profile) -> dict[str, dict[str, Any]]:
     theirs = {}
     for series_id, samples, truth in zip(test.ids, test.samples["best"], test.truths, strict=True):
         quantiles = np.quantile(samples, TWENTIETHS, axis=0)
-        losses = series.metrics.quantile_losses(quantiles, truth, TWENTIETHS)
+        losses = series.quantile_losses(quantiles, truth, TWENTIETHS)
         theirs[series_id] = float(2 * losses.mean())
     described = {}
     for (name, count), row in recorded_networks().items():
