@@ -20,6 +20,9 @@ LAG = 6  # the most steps by which one variable follows another
 # The equations of prey and predators that `general` learned from. With one more, the numbers that
 # are drawn would pick others of them, and its trainings could not be made again.
 RATES: tuple[Rates, ...] = (predator_prey, holling_three, lotka_volterra, drifting)
+# A system of 500 steps takes some 5,000 evaluations of its rates. A few never come to an end,
+# because their numbers overflow and the integrator's steps become ever smaller.
+MOST_EVALUATIONS = 200_000
 
 
 def draw_series(
@@ -193,7 +196,10 @@ def dynamics(rng: np.random.Generator, steps: int) -> np.ndarray:
     first = rng.uniform(0, 50) * rng.integers(0, 2)  # times 0 or 1: half begin at time 0
     interval = rng.uniform(0.8, 5.2)
     time = first + np.arange(steps) * interval
-    values = solve_system(system, time, rates)
+    try:
+        values = solve_system(system, time, _bounded(rates))
+    except _NoEndError:
+        return dynamics(rng, steps)
 
     # Systems that the integrator cannot follow (it stops early, or gives nan or infinity) and those
     # at rest are drawn again.
@@ -202,6 +208,24 @@ def dynamics(rng: np.random.Generator, steps: int) -> np.ndarray:
         return dynamics(rng, steps)
     noise = log_uniform(rng, 0.005, 0.25) if rng.random() < 0.5 else 0.0
     return np.maximum(0, values * rng.normal(1, noise, values.shape))
+
+
+class _NoEndError(Exception):
+    """An integration takes more than MOST_EVALUATIONS."""
+
+
+def _bounded(rates: Rates) -> Rates:
+    """Return the same rates, which raise `_NoEndError` when they are asked for too often."""
+    evaluations = 0
+
+    def _counted(time: float, state: np.ndarray, *parameters: float) -> tuple[float, float]:
+        nonlocal evaluations
+        evaluations += 1
+        if evaluations > MOST_EVALUATIONS:
+            raise _NoEndError
+        return rates(time, state, *parameters)
+
+    return _counted
 
 
 WEIGHTS = {components: 0.35, autoregression: 0.25, cycle: 0.2, counts: 0.1, process: 0.1}
