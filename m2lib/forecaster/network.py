@@ -1,7 +1,6 @@
 """A small network that writes the quantiles of 64 steps at once, of any series.
 
-It has learned from synthetic series alone (`study.synthetic.pretraining`). Three of them, trained
-from different seeds, are averaged.
+It has learned from synthetic series alone (`study.synthetic.pretraining`).
 
 Series are as different as temperatures and prices, so the network never sees their numbers. It sees
 how far each step stands from the line on which the series goes on now, in units of a usual step:
@@ -14,7 +13,6 @@ writes quantiles in the same terms. As sinh is monotone, quantiles remain quanti
 """
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from m2lib.errors import InputError
 from m2lib.files import read_json
 from m2lib.series import DECILES, Season
 
@@ -37,8 +36,8 @@ steps than CONTEXT."""
 LAST_STEPS = 8  # of which the line has the mean slope
 USUAL_STEPS = 48  # of which a usual step is the mean
 LONGEST_SEASON = 52  # steps; of a longer one the network knows nothing but that it was taken out
-FOLDER = Path(__file__).parent / "network"
-"""The folder of the trained networks, in the package."""
+FOLDER = Path(__file__).parent / "trained"
+"""The folder of the trained network, in the package."""
 WEIGHTS_FILE, FACTS_FILE = "weights.safetensors", "facts.json"
 
 
@@ -148,10 +147,10 @@ class Network(nn.Module):
         return distances.view(len(contexts), len(LEVELS), HORIZON), line
 
     def quantiles(self, contexts: torch.Tensor, season: torch.Tensor) -> torch.Tensor:
-        """Return the quantiles of what follows, (series, levels, HORIZON), as values."""
+        """Return the quantiles of what follows, (series, levels, HORIZON), as values; ascending."""
         distances, line = self(contexts, season)
         # sinh(12) is 80,000 usual steps.
-        return line.values(distances.clamp(-12, 12), STEPS_AHEAD)
+        return line.values(distances.clamp(-12, 12), STEPS_AHEAD).sort(dim=1).values
 
 
 STEPS_AHEAD = torch.arange(1, HORIZON + 1).unsqueeze(0)
@@ -186,25 +185,15 @@ def _inputs(contexts: torch.Tensor, season: torch.Tensor) -> tuple[torch.Tensor,
     return torch.cat([wide, near, known, *numbers, seasonal], dim=1), line
 
 
-def load_networks(folder: Path = FOLDER) -> list[Network]:
-    """Load the trained networks of a folder, by default those of the package."""
+def load_network(folder: Path = FOLDER) -> Network:
+    """Load the trained network of a folder, by default that of the package."""
     from safetensors.torch import load_file
 
-    shape = read_json(folder / FACTS_FILE)["shape"]
+    facts = read_json(folder / FACTS_FILE)
+    network = Network(facts["width"], facts["blocks"])
     weights = load_file(folder / WEIGHTS_FILE)
-    networks = []
-    for number in range(shape["networks"]):
-        network = Network(shape["width"], shape["blocks"])
-        own = {name: weights[f"{number}.{name}"].float() for name in network.state_dict()}
-        network.load_state_dict(own)
-        networks.append(network.eval())
-    return networks
-
-
-@cache
-def packaged_networks() -> list[Network]:
-    """Load the networks of the package, once."""
-    return load_networks()
+    network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    return network.eval()
 
 
 class Shown(NamedTuple):
@@ -253,7 +242,7 @@ class Shown(NamedTuple):
 
 @torch.no_grad()
 def forecast_quantiles(
-    networks: Sequence[Network], series: Sequence[np.ndarray], horizon: int, season: Sequence[int]
+    network: Network, series: Sequence[np.ndarray], horizon: int, seasons: Sequence[int]
 ) -> np.ndarray:
     """Forecast the quantiles of what follows some series.
 
@@ -262,13 +251,13 @@ def forecast_quantiles(
 
     Parameters
     ----------
-    networks : sequence of Network
-        Their quantiles are averaged.
+    network : Network
+        A trained network.
     series : sequence of ndarray of float64, each of shape (steps,)
         Physical units.
     horizon : int
         Steps to forecast.
-    season : sequence of int
+    seasons : sequence of int
         Steps of each series' season; 1: none.
 
     Returns
@@ -276,41 +265,62 @@ def forecast_quantiles(
     ndarray of float64, shape (series, levels, horizon)
         Physical units, at LEVELS. What was never negative stays so.
     """
-    all_shown = [Shown.of(values, length) for values, length in zip(series, season, strict=True)]
+    all_shown = [Shown.of(values, length) for values, length in zip(series, seasons, strict=True)]
     contexts = torch.from_numpy(np.stack([shown.context for shown in all_shown]))
-    lengths = torch.tensor(season)
-    written = _mean_quantiles(networks, contexts, lengths)
+    lengths = torch.tensor(seasons)
+    written = network.quantiles(contexts, lengths)
     while written.shape[-1] < horizon:
-        written = torch.cat([written, _continued(networks, contexts, lengths, written)], dim=-1)
+        written = torch.cat([written, _continued(network, contexts, lengths, written)], dim=-1)
     quantiles = written[..., :horizon].double().numpy()
 
     forecasts = np.stack([shown.back(own) for shown, own in zip(all_shown, quantiles, strict=True)])
-    # Where a season's factors are negative the order is turned round.
     forecasts.sort(axis=1)
     least = [0.0 if values.min() >= 0 else -np.inf for values in series]
     return np.maximum(forecasts, np.reshape(least, (-1, 1, 1)))
 
 
-def _mean_quantiles(
-    networks: Sequence[Network], contexts: torch.Tensor, season: torch.Tensor
-) -> torch.Tensor:
-    """Return the mean of the networks' quantiles, (series, levels, HORIZON), ascending."""
-    written = torch.stack([network.quantiles(contexts, season) for network in networks])
-    return written.mean(0).sort(dim=1).values
-
-
 def _continued(
-    networks: Sequence[Network],
-    contexts: torch.Tensor,
-    season: torch.Tensor,
-    written: torch.Tensor,
+    network: Network, contexts: torch.Tensor, seasons: torch.Tensor, written: torch.Tensor
 ) -> torch.Tensor:
     """Return the quantiles of the HORIZON steps after those that are written."""
     deciles = [LEVELS.index(level) for level in DECILES]
     paths = written[:, deciles].flatten(0, 1)  # those of the first series, then of the second, ...
     contexts = contexts.repeat_interleave(len(deciles), 0)
     contexts = torch.cat([contexts, paths], dim=1)[:, -CONTEXT:]
-    further = _mean_quantiles(networks, contexts, season.repeat_interleave(len(deciles)))
+    further = network.quantiles(contexts, seasons.repeat_interleave(len(deciles)))
     # (series * deciles, deciles, steps) -> (series, deciles * deciles, steps)
     further = further[:, deciles].reshape(len(written), -1, HORIZON)
     return torch.quantile(further, torch.tensor(LEVELS), dim=1).permute(1, 0, 2)
+
+
+class NetworkForecaster:
+    """The network of the package, which forecasts each variable of a series alone."""
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        """Load the network of a folder."""
+        self.network = load_network(folder)
+
+    def __repr__(self) -> str:
+        return "small network"
+
+    def quantiles(
+        self,
+        series: Sequence[np.ndarray],
+        horizon: int,
+        seasons: Sequence[int],
+        levels: Sequence[float],
+    ) -> np.ndarray:
+        """Forecast quantiles (series, levels, horizon, variables) of series (steps, variables).
+
+        Between the levels that the network writes they are interpolated. InputError for levels
+        beyond these.
+        """
+        if min(levels) < LEVELS[0] or max(levels) > LEVELS[-1]:
+            raise InputError(f"levels go from {LEVELS[0]} to {LEVELS[-1]}, and not to {levels}")
+        variables = [column for values in series for column in values.T]
+        lengths: list[int] = np.repeat(seasons, series[0].shape[1]).tolist()
+        written = forecast_quantiles(self.network, variables, horizon, lengths)
+        at_levels = np.apply_along_axis(lambda path: np.interp(levels, LEVELS, path), 1, written)
+        # (series * variables, levels, horizon) -> (series, levels, horizon, variables)
+        grouped = at_levels.reshape(len(series), -1, len(levels), horizon)
+        return np.moveaxis(grouped, 1, -1)

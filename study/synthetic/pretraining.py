@@ -1,9 +1,11 @@
-"""`python -m study.synthetic.pretraining` trains the networks of `m2lib.forecaster.network`.
+"""`python -m study.synthetic.pretraining` trains the network of `m2lib.forecaster.network`.
 
-They see synthetic series alone: most are of exponential smoothing, the others of all families. A
-million windows are drawn, and three networks learn from them one after another. All of it takes
-an hour and a half of one core. The folder of the package gets their weights in half precision, and
-what they took.
+It sees synthetic series alone: most are of exponential smoothing, the others of all families. A
+million windows are drawn, and the network learns from them. All of it takes a quarter of an hour of
+one core. The folder of the package gets its weights in half precision, and what they took.
+
+Averaged with two more of other seeds it has 1% less error on the series for choosing, and the same
+quantile loss, so one is enough.
 """
 
 import argparse
@@ -47,7 +49,7 @@ WINDOWS_EACH = 3
 FARTHEST = 1e4
 """A window with a value that is so many spreads away is left out."""
 HELD_OUT = 4000
-"""Windows that no network learns from."""
+"""Windows that the network does not learn from."""
 LOOKS = 10
 
 
@@ -57,18 +59,18 @@ class Settings:
 
     windows: int = 1_000_000
     """How many are drawn."""
-    networks: int = 3
-    """How many are trained, with the seeds 0, 1 and so on."""
     width: int = 384
     """Numbers in a hidden layer."""
     blocks: int = 4
     """Residual blocks, of two layers each."""
     steps: int = 20_000
-    """Training steps of each network."""
+    """Training steps."""
     batch_size: int = 256
     """Windows in a training step."""
     learning_rate: float = 1e-3
     """The highest rate, reached after 200 steps; it falls from there along half a cosine wave."""
+    seed: int = 0
+    """The seed of weights and batches."""
 
 
 class Windows(NamedTuple):
@@ -89,9 +91,9 @@ class Windows(NamedTuple):
 def draw_windows(count: int, seed: int = 0) -> Windows:
     """Draw windows of synthetic series."""
     rng = np.random.default_rng([77, seed])
-    contexts = np.empty((count, CONTEXT), dtype=np.float32)
-    futures = np.empty((count, HORIZON), dtype=np.float32)
-    seasons = np.ones(count, dtype=np.int64)
+    contexts: np.ndarray = np.empty((count, CONTEXT), dtype=np.float32)
+    futures: np.ndarray = np.empty((count, HORIZON), dtype=np.float32)
+    seasons: np.ndarray = np.ones(count, dtype=np.int64)
     drawn = 0
     bar = tqdm(total=count, desc="windows", miniters=count // 200)
     while drawn < count:
@@ -127,15 +129,15 @@ def quantile_loss(distances: torch.Tensor, line: Line, futures: torch.Tensor) ->
     return 2 * torch.maximum(levels * errors, (levels - 1) * errors)
 
 
-def train(windows: Windows, settings: Settings, seed: int) -> tuple[Network, list[float]]:
+def train(windows: Windows, settings: Settings) -> tuple[Network, list[float]]:
     """Train a network with AdamW; also return its loss on the windows held out, at each look."""
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(settings.seed)
     network = Network(settings.width, settings.blocks)
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate)
     held_out = windows.at(slice(HELD_OUT))
     losses = []
-    bar = tqdm(range(1, settings.steps + 1), desc=f"network {seed}", mininterval=10)
+    bar = tqdm(range(1, settings.steps + 1), desc="network", mininterval=10)
     for step in bar:
         cosine = 0.5 * (1 + math.cos(math.pi * (step - 1) / settings.steps))
         for group in optimizer.param_groups:
@@ -158,34 +160,30 @@ def train(windows: Windows, settings: Settings, seed: int) -> tuple[Network, lis
     return network, losses
 
 
-def record_networks(folder: Path, settings: Settings) -> None:
-    """Draw the windows, train the networks, and write weights and facts into a folder."""
+def record_network(folder: Path, settings: Settings) -> None:
+    """Draw the windows, train a network, and write weights and facts into a folder."""
     from safetensors.torch import save_file
 
     start = time.process_time()
     windows = draw_windows(settings.windows)
     drawing = time.process_time() - start
-    weights = {}
-    all_losses = []
-    for seed in range(settings.networks):
-        network, losses = train(windows, settings, seed)
-        all_losses.append([round(loss, 4) for loss in losses])
-        own = {f"{seed}.{name}": tensor.half() for name, tensor in network.state_dict().items()}
-        weights |= own
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(weights, folder / WEIGHTS_FILE)
-        one = sum(tensor.numel() for tensor in own.values())
-        facts = {
-            "shape": {"networks": seed + 1, "width": settings.width, "blocks": settings.blocks},
-            "weights": one,
-            # Six for each weight and window: a product is a multiplication and an addition, once
-            # on the way forward and twice on the way back.
-            "flops": 6.0 * one * settings.steps * settings.batch_size,
-            "settings": asdict(settings),
-            "seconds": {"windows": drawing, "all": time.process_time() - start},
-            "losses": all_losses,
-        }
-        write_json(folder / FACTS_FILE, provenance(torch.device("cpu")) | facts)
+    network, losses = train(windows, settings)
+    weights = {name: tensor.half() for name, tensor in network.state_dict().items()}
+    number = sum(tensor.numel() for tensor in weights.values())
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(weights, folder / WEIGHTS_FILE)
+    facts = {
+        "width": settings.width,
+        "blocks": settings.blocks,
+        "weights": number,
+        # Six for each weight and window: a product is a multiplication and an addition, once on the
+        # way forward and twice on the way back.
+        "flops": 6.0 * number * settings.steps * settings.batch_size,
+        "settings": asdict(settings),
+        "seconds": {"windows": drawing, "all": time.process_time() - start},
+        "losses": [round(loss, 4) for loss in losses],
+    }
+    write_json(folder / FACTS_FILE, provenance(torch.device("cpu")) | facts)
 
 
 if __name__ == "__main__":
@@ -196,4 +194,4 @@ if __name__ == "__main__":
     for name, value in asdict(Settings()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     options = vars(parser.parse_args())
-    record_networks(options.pop("folder"), Settings(**options))
+    record_network(options.pop("folder"), Settings(**options))
