@@ -12,6 +12,7 @@ from .rivals import Rival
 from .rolling import evaluate
 from .export import export
 from .forecaster import Forecaster
+from .network import NetworkForecaster
 from .plotting import plot_forecasts, plot_items
 from .sampling import Sampler, Sampling, format_for
 from .table_files import check_output, read_table, write_table
@@ -25,6 +26,7 @@ __all__ = [
     "Fill",
     "Forecaster",
     "Item",
+    "NetworkForecaster",
     "Rival",
     "Sampler",
     "Sampling",

@@ -222,20 +222,20 @@ class Shown(NamedTuple):
         # What rounding leaves of a constant is no change.
         if spread <= 1e-9 * np.abs(level).max():
             spread = 0.0
-        context = np.full(CONTEXT, np.nan, dtype=np.float32)
+        context: np.ndarray = np.full(CONTEXT, np.nan, dtype=np.float32)
         context[-len(level) :] = (level - offset) / (spread or 1.0)
-        places = (len(last) + np.arange(len(pattern.factor))) % len(pattern.factor)
+        places: np.ndarray = (len(last) + np.arange(len(pattern.factor))) % len(pattern.factor)
         return cls(context, offset, spread, pattern.factor[places, 0], pattern.shift[places, 0])
 
     def without(self, future: np.ndarray) -> np.ndarray:
         """Return what follows the series, (steps,), as it is shown."""
-        places = np.arange(len(future)) % len(self.factor)
+        places: np.ndarray = np.arange(len(future)) % len(self.factor)
         level = (future - self.shift[places]) / self.factor[places]
         return (level - self.offset) / (self.spread or 1.0)
 
     def back(self, quantiles: np.ndarray) -> np.ndarray:
         """Return quantiles (levels, steps) of the series from those of what is shown."""
-        places = np.arange(quantiles.shape[-1]) % len(self.factor)
+        places: np.ndarray = np.arange(quantiles.shape[-1]) % len(self.factor)
         level = quantiles * self.spread + self.offset
         return level * self.factor[places] + self.shift[places]
 
