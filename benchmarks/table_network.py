@@ -6,6 +6,7 @@ network was chosen on the first half. The record is table_network.json, beside t
 """
 
 import argparse
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks.rows import one_line, place_of
-from benchmarks.scores import score
+from benchmarks.scores import Cut, score
 from benchmarks.sources import Source
 from benchmarks.textbook import STATSFORECAST, cuts_of, sources_of, statistical, timed
 from m2lib.files import read_json, short_hash, write_json
@@ -31,7 +32,9 @@ MOST = 30
 """Forecasts of a source for choosing, at most."""
 
 
-def network_deciles(network: NetworkForecaster, source: Source, cuts: list) -> list[np.ndarray]:
+def network_deciles(
+    network: NetworkForecaster, source: Source, cuts: Sequence[Cut]
+) -> list[np.ndarray]:
     """Return the network's deciles (9, horizon) of each cut."""
     contexts = [context[:, None] for _, context, _ in cuts]
     seasons = [source.season] * len(cuts)
@@ -47,11 +50,12 @@ def rows_of(network: NetworkForecaster, source: Source, half: str) -> list[dict[
         for name in BESIDE:
             model = STATSFORECAST[name]
             ways[name] = partial(statistical, model, cuts, source.horizon, source.season)
+    place = place_of(source, half)
     rows = []
     for name, way in ways.items():
         deciles, seconds = timed(way)
         measured = score(cuts, source.season, deciles)
-        rows.append(place_of(source, half) | {"forecaster": name} | measured | {"seconds": seconds})
+        rows.append(place | {"forecaster": name} | measured | {"seconds": seconds})
     return rows
 
 

@@ -3,13 +3,13 @@
 It has learned from synthetic series alone (`study.synthetic.pretraining`).
 
 Series are as different as temperatures and prices, so the network never sees their numbers. It sees
-how far each step stands from the line on which the series goes on now, in units of a usual step:
-
-    5, 7, 9, 12   line: 12 + 2 h at h steps ahead; a usual step: 0.5
-    back to it    5 is 1 below 12 - 2 * 3, and 1 / 0.5 is 2 steps; 7 is 2, 9 is 2, 12 is 0
-
+how far each step stands from the line on which the series goes on now, in units of a usual step,
 and of that the inverse hyperbolic sine, which is nearly linear at 1 and a logarithm at 1000. It
 writes quantiles in the same terms. As sinh is monotone, quantiles remain quantiles on the way back.
+
+For example, 5, 7, 9, 12 changes by 2, 2 and 3. The line goes through the 12 with a slope of 2.14,
+which is the mean change, drawn a little towards 0, and a usual step is 0.5. Three steps back the
+line is at 12 - 3 * 2.14 = 5.57. The 5 is 0.57 below it, or -1.14 usual steps.
 """
 
 from collections.abc import Sequence
@@ -273,8 +273,8 @@ def forecast_quantiles(
         written = torch.cat([written, _continued(network, contexts, lengths, written)], dim=-1)
     quantiles = written[..., :horizon].double().numpy()
 
+    # A season's factors are positive, so quantiles still ascend.
     forecasts = np.stack([shown.back(own) for shown, own in zip(all_shown, quantiles, strict=True)])
-    forecasts.sort(axis=1)
     least = [0.0 if values.min() >= 0 else -np.inf for values in series]
     return np.maximum(forecasts, np.reshape(least, (-1, 1, 1)))
 
@@ -310,10 +310,28 @@ class NetworkForecaster:
         seasons: Sequence[int],
         levels: Sequence[float],
     ) -> np.ndarray:
-        """Forecast quantiles (series, levels, horizon, variables) of series (steps, variables).
+        """Forecast the quantiles of what follows some series.
 
-        Between the levels that the network writes they are interpolated. InputError for levels
-        beyond these.
+        Parameters
+        ----------
+        series : sequence of ndarray of float64, each of shape (steps, variables)
+            Physical units, without gaps; of equally many variables.
+        horizon : int
+            Steps to forecast.
+        seasons : sequence of int
+            Steps of each series' season; 1: none.
+        levels : sequence of float
+            From 0.025 to 0.975. Between those that the network writes quantiles are interpolated.
+
+        Returns
+        -------
+        ndarray of float64, shape (series, levels, horizon, variables)
+            Physical units.
+
+        Raises
+        ------
+        InputError
+            For levels beyond those that the network writes.
         """
         if min(levels) < LEVELS[0] or max(levels) > LEVELS[-1]:
             raise InputError(f"levels go from {LEVELS[0]} to {LEVELS[-1]}, and not to {levels}")
