@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
-# The wings whose public names have numpydoc docstrings, in step with their signatures.
-DOCUMENTED := $(wildcard $(foreach wing,series accounting model decoding forecaster,m2lib/$(wing)/*.py))
+# The wings whose public names have numpydoc docstrings, in step with their signatures; a command's is its help.
+DOCUMENTED := $(filter-out m2tables/cli.py,$(wildcard $(foreach wing,series accounting model decoding,m2lib/$(wing)/*.py) m2tables/*.py))
 # Two notebooks or test files at a time share the cores; torch would take all of them for each.
 HALF_THE_CORES := $(BIN)/python -c 'import os; print(max(1, os.cpu_count() // 2))'
 SHARED := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$($(HALF_THE_CORES))}
@@ -151,7 +151,7 @@ test: lint
 coverage: .venv/.ok
 	@$(BIN)/m2 model smollm2-135m
 	$(BIN)/coverage run -m pytest tests
-	@for wing in $(patsubst %/__init__.py,%,$(wildcard m2lib/*/__init__.py study/__init__.py study/*/__init__.py)); do \
+	@for wing in $(patsubst %/__init__.py,%,$(wildcard m2lib/*/__init__.py m2tables/__init__.py study/__init__.py study/*/__init__.py)); do \
 		echo "$$wing $$($(BIN)/coverage report --fail-under=0 --format=total --include="$$wing/*")%"; done
 	$(BIN)/coverage report --skip-covered
 

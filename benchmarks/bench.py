@@ -17,9 +17,9 @@ import torch
 from transformers import PreTrainedModel
 
 from benchmarks import llama_cpp, openvino, peers
+from benchmarks.command import one_line
 from benchmarks.measure import bandwidth, peak_memory, product_rate, seconds
 from benchmarks.peers import PeftTraining, generate_batched, generate_one_by_one, plain_steps
-from benchmarks.rows import one_line
 from m2lib.accounting.flops import executed_pass, forecast_flops, train_step_flops
 from m2lib.accounting.shape import Shape, total
 from m2lib.decoding.bare_model import BareModel
@@ -28,7 +28,7 @@ from m2lib.decoding.generation import DecodeConfig, generate
 from m2lib.decoding.reference import Reference
 from m2lib.files import ROOT, write_json
 from m2lib.model.backbones import backbone_config, load_backbone
-from m2lib.model.devices import DTYPES, best_dtype, chosen_device
+from m2lib.model.devices import DTYPES, chosen_device, fastest_dtype
 from m2lib.model.vocabulary import PAD_ID, TokenRemap, reduce_vocabulary, text_to_ids
 from m2lib.provenance import provenance
 from m2lib.series import encode, load_series, split_ids
@@ -177,11 +177,7 @@ def beside_openvino(name: str, dtype: str, count: int) -> dict:
     counts = [n for n in COUNTS if n <= len(prompts)]
 
     def load_ours() -> dict[str, openvino.Way]:
-        model = load_reduced(name, dtype)
-        return {
-            f"m2lib, {dtype}": fixed_tokens(BareModel(model)),
-            "m2lib, int8": fixed_tokens(BareModel(model, int8=True)),
-        }
+        return {f"m2lib, {dtype}": fixed_tokens(BareModel(load_reduced(name, dtype)))}
 
     load_float32 = partial(load_reduced, name, "float32")
     durations = openvino.measured(load_float32, prompts, counts, load_ours)
@@ -205,7 +201,7 @@ def fixed_tokens(bare: BareModel) -> openvino.Way:
 
 
 def openvino_table(result: dict) -> str:
-    """Return the table of `beside_openvino` as book/speed.md has it.
+    """Return the table of `beside_openvino`.
 
     After the seconds of ours it says by how much ours is faster.
     """
@@ -432,18 +428,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--memory", action="store_true", help="measure the peak memory of each, and nothing else"
     )
-    parser.add_argument(
-        "--openvino", action="store_true", help="measure OpenVINO beside ours, and nothing else"
-    )
     options = parser.parse_args()
     most_series = len(split_ids(len(load_series())).validation)
     if not 1 <= options.series <= most_series:
         parser.error(
             f"--series is {options.series}; give 1 to {most_series}, the validation series"
         )
-    device = torch.device(chosen_device())
-    if options.openvino and device.type != "cpu":
-        parser.error("OpenVINO is measured on the CPU alone; set M2_DEVICE=cpu")
     return options
 
 
@@ -452,7 +442,7 @@ def main() -> None:
     options = _options()
     name = options.backbone
     device = torch.device(chosen_device())
-    dtype = best_dtype(str(device))
+    dtype = fastest_dtype(str(device))
     folder = ROOT / "benchmarks" / "results" if options.record else out_dir() / "bench"
     stem = f"{Path(name).name}-{device.type}"  # of a path its last part
     result = {"backbone": name, "dtype": dtype, **provenance(device)}
@@ -461,16 +451,11 @@ def main() -> None:
         print(memory_table(result))
         write_json(folder / f"{stem}-memory.json", result)
         return
-    openvino_result: dict = {}
     if device.type == "cpu":  # OpenVINO is measured on no other device
         openvino_result = beside_openvino(name, dtype, options.series)
-    if openvino_result:
-        result["openvino"] = openvino_result
-        print(openvino_table(result), flush=True)
-    if options.openvino:
         if openvino_result:
-            write_json(folder / f"{stem}-openvino.json", result)
-        return
+            result["openvino"] = openvino_result
+            print(openvino_table(result), flush=True)
 
     measure_speed(result, options.series, device)
     path = folder / f"{stem}.json"
@@ -487,7 +472,7 @@ def measure_speed(result: dict, num_series: int, device: torch.device) -> None:
     name = result["backbone"]
     dtype = result["dtype"]
     limits = machine_limits(name, dtype, device)
-    print(f"{dtype} is the default here: the faster one in training's products")
+    print(f"recorded runs compute in {dtype} here; the machine's FLOP/s by dtype, and bytes/s:")
     print({kind: f"{rate:.3g}" for kind, rate in limits.items()}, flush=True)
     result["limits"] = limits
     result["sizes"] = {"series": num_series, "length": LENGTH, "batch": BATCH, "rank": RANK}

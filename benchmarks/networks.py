@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from benchmarks.rows import one_line
+from benchmarks.command import one_line
 from benchmarks.yardsticks import sets
 from m2lib.files import read_json, write_json
 from m2lib.provenance import provenance

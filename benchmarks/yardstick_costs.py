@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 
 from m2lib.series import CONTEXT_STEPS, FORECAST_STEPS, VARIABLES
-from m2lib.series.data import predator_prey
+from m2lib.series.equations import predator_prey
 from study import ORDER, TUNED
 
 RATES_FLOPS = 13

@@ -19,23 +19,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.command import one_line
 from benchmarks.physics import FITS, physics_forecast
-from benchmarks.rows import one_line
 from benchmarks.yardstick_costs import FORMULAS, CountedRates, core_rate
 from m2lib import series as library
 from m2lib.accounting import Shape
 from m2lib.decoding import DecodeConfig, Forecast, forecast
-from m2lib.files import read_json, write_json
-from m2lib.forecaster.adapters import (
-    GENERAL,
-    GENERAL_FOLDER,
-    adapter_weights_hash,
-    read_format,
-    read_views,
+from m2lib.files import read_json, short_hash, write_json
+from m2lib.model import (
+    ADAPTER_FILE,
+    CONFIG_FILE,
+    Backbone,
+    adapter_hash,
+    load_adapter,
+    load_backbone,
 )
-from m2lib.forecaster.rivals import LONGEST_SEASON
-from m2lib.forecaster.sampling import TEMPERATURE, Sampler, Sampling
-from m2lib.model import Backbone, adapter_hash, load_adapter, load_backbone
 from m2lib.provenance import provenance
 from m2lib.series import (
     CONTEXT_STEPS,
@@ -45,6 +43,9 @@ from m2lib.series import (
     series_mae,
     to_integers,
 )
+from m2tables.evaluation import LONGEST_SEASON
+from m2tables.language import GENERAL, TEMPERATURE, VIEWS_FILE, LanguageModel
+from m2tables.views import View
 from study import EXPERIMENTS, ORDER, PROFILES, STATISTICAL, TUNED, adapter_path
 from study.costs import series_costs, workload
 from study.experiments import CONSTRAINED
@@ -87,18 +88,19 @@ WITHOUT_MODEL: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     **{model: partial(statistical, model) for model in STATISTICAL},
 }
 """The forecasters that see the scaled contexts alone, by name."""
+FOR_ANY_TABLE = "general"
+"""The adapter of m2tables, which is no experiment of the study."""
 LANGUAGE_MODELS = {
     "the language model, untuned": None,
     "the language model, final adapter": "final",
     "the language model, best adapter": "best",
-    "the language model, for any table": GENERAL,
+    "the language model, for any table": FOR_ANY_TABLE,
 }
 """The experiment that supplies each forecaster's adapter. A forecaster takes part once its
 experiment is recorded.
 
-Decoding is greedy and constrained. The last adapter is the package's, whose shape is that of the
-experiment `general`. It samples, because its format is for noise, and in its views, as in the
-package. Its forecast is the median."""
+Decoding is greedy and constrained. The adapter for any table always takes part. It samples, because
+its format is for noise, and in its views, as in m2tables. Its forecast is the median."""
 GENERAL_PROTOCOL = DecodeConfig(constrained=True, temperature=TEMPERATURE, n_samples=16)
 """How `general` is sampled, all of its views together."""
 CONSTRAINED_BASELINE = "baseline-constrained"
@@ -115,7 +117,7 @@ def forecasters() -> tuple[str, ...]:
     """Return the names of all forecasters that take part, the language models last."""
     names = [*WITHOUT_MODEL, *FITS]
     for name, adapter in LANGUAGE_MODELS.items():
-        if adapter is None or is_finished(PROFILE, adapter):
+        if adapter in (None, FOR_ANY_TABLE) or is_finished(PROFILE, adapter):
             names.append(name)
     return tuple(names)
 
@@ -164,7 +166,7 @@ def _forecast_with_model(
     """Return forecasts of the language model, scaled units, and what each took."""
     backbone = _language_model(adapter)
     start = time.process_time()
-    if adapter == GENERAL:
+    if adapter == FOR_ANY_TABLE:
         points, parts = _sampled(backbone, contexts, scales)
     else:
         forecasts = forecast(backbone, contexts, CONSTRAINED, batch_size=len(contexts))
@@ -173,7 +175,7 @@ def _forecast_with_model(
     seconds = (time.process_time() - start) / len(contexts)
 
     shape = Shape.of(backbone.model.config)
-    adapted = workload(EXPERIMENTS[adapter or CONSTRAINED_BASELINE], PROFILE).adapter
+    adapted = _shape_of(adapter)
     costs = []
     for protocol, forecasts in parts:
         for entry in forecasts:
@@ -194,18 +196,23 @@ def _sampled(
 
     Of 16 samples its three views have 6, 5 and 5. Each view is sampled by itself, because it has
     costs of its own, and with a seed of its own. The samples are not moved away from their median,
-    which is all that is asked. They are computed in int8, as forecasts of tables are on most
-    processors, and those of the other adapters in float32.
+    which is all that is asked. The committed rows were computed in int8, and those of the other
+    adapters in float32.
     """
-    views = read_views(GENERAL_FOLDER)
-    text_format = replace(read_format(GENERAL_FOLDER), spread=1.0)
-    sampler = Sampler(backbone, text_format, GENERAL_FOLDER, int8=True)
+    format_fields = read_json(GENERAL / library.FORMAT_FILE) | {"spread": 1.0}
+    views = [View(**fields) for fields in read_json(GENERAL / VIEWS_FILE)]
+    learner = LanguageModel(backbone, library.TextFormat(**format_fields), views)
     shares = np.bincount(np.arange(GENERAL_PROTOCOL.n_samples) % len(views)).tolist()
     parts = []
     samples_by_view = []
     for seed, (view, share) in enumerate(zip(views, shares, strict=True)):
-        forecasts = sampler.sample(
-            list(contexts), FORECAST_STEPS, Sampling(share, TEMPERATURE, seed), views=(view,)
+        forecasts = learner.sample(
+            list(contexts),
+            FORECAST_STEPS,
+            [1] * len(contexts),  # no season
+            num_samples=share,
+            seed=seed,
+            views=(view,),
         )
         parts.append((replace(GENERAL_PROTOCOL, n_samples=share), forecasts))
         samples_by_view.append(np.stack([one.physical for one in forecasts]))
@@ -217,20 +224,28 @@ def _sampled(
 def _language_model(adapter: str | None) -> Backbone:
     """Return the study's language model on the CPU, with an experiment's adapter or none."""
     backbone = load_backbone(PROFILE.backbone, device="cpu", dtype="float32")
-    if adapter == GENERAL:
-        load_adapter(backbone.model, GENERAL_FOLDER)
+    if adapter == FOR_ANY_TABLE:
+        load_adapter(backbone.model, GENERAL)
     elif adapter:
         load_adapter(backbone.model, adapter_path(PROFILE, adapter))
     return backbone
+
+
+def _shape_of(adapter: str | None) -> dict[str, Any]:
+    """Return the targets and the rank of an adapter, as the accountant takes them."""
+    if adapter == FOR_ANY_TABLE:
+        config = read_json(GENERAL / CONFIG_FILE)
+        return {"targets": tuple(config["target_modules"]), "rank": config["r"]}
+    return workload(EXPERIMENTS[adapter or CONSTRAINED_BASELINE], PROFILE).adapter
 
 
 def _adapter_hash(adapter: str | None) -> str:
     """Return the hash of an adapter's files; without an adapter, an empty string."""
     if not adapter:
         return ""
-    if adapter == GENERAL:
+    if adapter == FOR_ANY_TABLE:
         # Its card does not count, because that tells what was measured.
-        return adapter_weights_hash(GENERAL_FOLDER)
+        return short_hash((GENERAL / ADAPTER_FILE).read_bytes())
     return adapter_hash(adapter_path(PROFILE, adapter))
 
 

@@ -1,5 +1,5 @@
-"""The pages of the API: `python book/api.py FOLDER` writes one for each wing of m2lib, and two for
-the study.
+"""The pages of the API: `python book/api.py FOLDER` writes one for each wing of m2lib, one for
+m2tables, and two for the study.
 
 A page lists what the front door of a package hands on (its __init__.py), module by module, as
 directives for Sphinx's autodoc, which fills in signatures and docstrings.
@@ -16,7 +16,7 @@ from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
 WINGS = sorted(f"m2lib.{path.parent.name}" for path in ROOT.glob("m2lib/*/__init__.py"))
-PACKAGES = (*WINGS, "study", "study.paper")
+PACKAGES = (*WINGS, "m2tables", "study", "study.paper")
 
 
 def folder_of(package: str) -> Path:
@@ -27,7 +27,8 @@ def folder_of(package: str) -> Path:
 def handed_on(package: str) -> dict[str, list[str]]:
     """Return the public names of a package, by the module that they come from."""
     names: dict[str, list[str]] = {}
-    source = (folder_of(package) / "__init__.py").read_text(encoding="utf-8")
+    # A door that is lazy has its names in __init__.pyi.
+    source = max(folder_of(package).glob("__init__.py*")).read_text(encoding="utf-8")
     for node in ast.parse(source).body:
         if isinstance(node, ast.ImportFrom):
             module = node.module.rpartition(".")[2]

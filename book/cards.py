@@ -27,7 +27,7 @@ PICTURES = {
     "11_yardsticks": "Ten small panels, the same system in eight worlds",
     "12_the_rival": "Mean error over the validation series",
     "13_uncertainty": "Fan charts of the prey of three test series",
-    "14_your_own_series": "Six fan charts, hares above and lynxes below",
+    "14_your_own_series": "Four fan charts, hares above and lynxes below",
 }
 
 CARD = """<li>

@@ -1,13 +1,12 @@
 """Fine-tune a small language model to forecast predator-prey series written as text.
 
-For a table of your own begin with `Forecaster.from_pretrained`. The parts that it is made of can be
-used by themselves: `load_backbone` loads a language model, `train` trains it on token ids, and
-`forecast` forecasts arrays with it.
+`load_series` brings the series, `encode` writes them as text, `load_backbone` loads a language
+model, `train` trains it on token ids, and `forecast` forecasts with it. (Tables of your own are for
+`m2tables`, beside this package.)
 
-Six packages on three floors; each imports only from floors below it: `forecaster`; `decoding` and
-`training`; `model`, `series` and `accounting`. They, and the names of `__init__.pyi`, are loaded
-when first used, so `import m2lib` waits for nothing, and a program without a model does not wait
-for torch.
+Five packages on two floors; each imports only from floors below it: `decoding` and `training`;
+`model`, `series` and `accounting`. They, and the names of `__init__.pyi`, are loaded when first
+used, so `import m2lib` waits for nothing, and a program without a model does not wait for torch.
 """
 
 import lazy_loader

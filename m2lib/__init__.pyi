@@ -1,10 +1,9 @@
 __version__: str
 
-from . import accounting, decoding, forecaster, model, series, training
+from . import accounting, decoding, model, series, training
 from .accounting import Shape, forecast_flops, forward_flops, total, train_step_flops
 from .decoding import DecodeConfig, forecast
 from .errors import InputError
-from .forecaster import Forecaster
 from .model import (
     ids_to_text,
     inject_lora,
@@ -28,7 +27,6 @@ from .training import TrainConfig, make_windows, train
 
 __all__ = [
     "DecodeConfig",
-    "Forecaster",
     "InputError",
     "Shape",
     "TrainConfig",
@@ -38,7 +36,6 @@ __all__ = [
     "encode",
     "forecast",
     "forecast_flops",
-    "forecaster",
     "forward_flops",
     "generate_series",
     "ids_to_text",

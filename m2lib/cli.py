@@ -1,6 +1,6 @@
 """The `m2` command: the data set, the models, what they cost, and how every command ends.
 
-The commands for one's own tables are in `cli_tables`; those of the study, which is not part of the
+`m2tables.cli` adds the commands for one's own tables; those of the study, which is not part of the
 installed package, are `python -m study`.
 """
 
@@ -15,32 +15,48 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
+from cyclopts import (
+    App,
+    CycloptsError,
+    MissingArgumentError,
+    Parameter,
+    Token,
+    UnusedCliTokensError,
+)
 from cyclopts.validators import Number
 
 import m2lib  # a wing is loaded by the command that uses it: help does not wait for torch
-from m2lib import cli_tables, settings
-from m2lib.cli_tables import Count, CountOrZero, Flag, Seed, Whole
+from m2lib import settings
 from m2lib.errors import InputError, first_line
+
+
+def _whole(_: Any, tokens: Sequence[Token]) -> int:
+    """Read a whole number; cyclopts itself would make 2.5 into 2."""
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ValueError(f"{text} is no whole number") from error
+
+
+Whole = Annotated[int, Parameter(converter=_whole)]
+Count = Annotated[Whole, Parameter(validator=Number(gt=0))]
+CountOrZero = Annotated[Whole, Parameter(validator=Number(gte=0))]
+Seed = Annotated[Whole, Parameter(validator=Number(gte=0, lt=2**32))]
+Flag = Annotated[bool, Parameter(show_default=False)]
 
 Convention = Literal["coursework", "published", "executed"]
 Several = Annotated[Whole, Parameter(validator=Number(gte=3))]  # series, one for each split
 
 app = App(
     name="m2",
-    help="Forecast tables of time series with a small language model. Begin with `m2 evaluate "
-    "FILE --horizon STEPS --origins 6`, which says whether it is worth it on your table.",
+    help="The data set, the language models, and what they cost.",
     default_parameter=Parameter(negative=()),
     suppress_keyboard_interrupt=False,  # `run_app` says what Ctrl-C stops
 )
 data = App(name="data", help="Write or check the data set.", group="The model", help_epilogue="")
 
 NO_ROOM = ("out of memory", "allocate memory")  # what torch says of memory that has run out
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status, as `run_app` gives it."""
-    return run_app(app, argv, "of all commands `m2 finetune` alone goes on where it was")
 
 
 def run_app(commands: App, argv: Sequence[str] | None, after_ctrl_c: str) -> int:
@@ -284,22 +300,21 @@ def print_costs(
     if as_json:
         print(json.dumps(described | totals | {"breakdown": costs}, indent=1))
         return
-    import pandas as pd
+    for name, value in (described | {"targets": ", ".join(targets)}).items():
+        print(f"{name:<12}  {value}")
+    print(f"{'':<20}" + "".join(f"{name:>12}" for name in costs))
+    parts = list(dict.fromkeys(part for cost in costs.values() for part in cost))
+    for part in (*parts, "total"):
+        row = [
+            totals[name] if part == "total" else cost.get(part, 0) for name, cost in costs.items()
+        ]
+        if any(row):
+            print(f"{part:<20}" + "".join(f"{flops:>12.4g}" for flops in row))
 
-    print(pd.Series(described).to_string())
-    table = pd.DataFrame(costs).astype(float)
-    table.loc["total"] = totals
-    print(table[table.any(axis=1)].to_string(float_format="{:.4g}".format))
 
-
-for tables in (cli_tables.forecast, cli_tables.evaluate, cli_tables.finetune, cli_tables.export):
-    app.command(tables, group="A table of your own", help_epilogue="")
 for command in (model, flops):
     app.command(command, group="The model", help_epilogue="")
 app.command(data)
 app.register_install_completion_command(group="m2", help_epilogue="")
 app["--help"].group = app["--version"].group = "m2"
 app.help_epilogue = settings.described(settings.SETTINGS)
-
-if __name__ == "__main__":
-    sys.exit(main())

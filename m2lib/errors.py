@@ -23,14 +23,14 @@ class InputError(ValueError):
 
 
 def warn(message: str) -> None:
-    """Warn of something, as of the line outside m2lib that called it.
+    """Warn of something, as of the line outside m2lib and m2tables that called it.
 
-    Between two functions of m2lib there may be others, of pandas or of the caller, so the line is
+    Between two functions of ours there may be others, of pandas or of the caller, so the line is
     that of the outermost call.
     """
     level = 2  # for `warnings` the line that calls this function; its caller's is 3, and so on
     for level_of_caller, (frame, _) in enumerate(walk_stack(sys._getframe(1)), start=3):
-        if frame.f_globals.get("__name__", "").startswith("m2lib."):
+        if frame.f_globals.get("__name__", "").startswith(("m2lib.", "m2tables.")):
             level = level_of_caller
     warnings.warn(message, stacklevel=level)
 

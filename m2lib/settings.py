@@ -46,13 +46,13 @@ SETTINGS = {
     ),
     "M2_DTYPE": Setting(
         "what the model computes in",
-        "float32, bfloat16, or int8 (for forecasts of tables alone)",
-        "float32; for tables and recorded runs the fastest, measured once",
-        "float32|bfloat16|int8",
+        "float32 or bfloat16",
+        "float32; for recorded runs bfloat16 where the device has instructions for it",
+        "float32|bfloat16",
     ),
     "M2_RECOMPUTE": Setting("train in less memory and a third more time", "0 or 1", "0", "0|1"),
     "M2_CACHE": Setting(
-        "where converted weights and the measured speed of each dtype are kept",
+        "where converted weights and what threads gain here are kept",
         FOLDER,
         "~/.cache/m2lib",
     ),
@@ -97,7 +97,7 @@ def out_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """Return `M2_CACHE`, the folder for converted weights and the rates that were timed once."""
+    """Return `M2_CACHE`, the folder for converted weights and what was timed once."""
     return folder_of(read("M2_CACHE"), Path("~/.cache/m2lib"))
 
 

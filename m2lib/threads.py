@@ -5,8 +5,7 @@ thousand times a second. On Linux the threads are libgomp's, which lets them spi
 and look again and again for a good 10 milliseconds before they sleep. A spinning thread goes on at
 once, and harms nobody while the machine is otherwise idle. Beside any other busy process it is a
 disaster: a thread holds its core by waiting for another that waits for this very core, and work
-takes ten times as long. So here they spin for a fraction of a millisecond only.
-`benchmarks/threads.py` measures it, and book/speed.md has the table.
+takes ten times as long (book/speed.md). So here they spin for a fraction of a millisecond only.
 """
 
 import os

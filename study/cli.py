@@ -10,8 +10,7 @@ from tqdm import tqdm
 import study
 from m2lib import cli, settings
 from m2lib.accounting import CONVENTIONS, Costs, sum_costs
-from m2lib.cli import Convention
-from m2lib.cli_tables import Flag
+from m2lib.cli import Convention, Flag
 from m2lib.errors import InputError
 from m2lib.files import ROOT
 from m2lib.series import SeriesSet, load_series, summarise
@@ -37,7 +36,6 @@ def run(
     every: Annotated[Flag, Parameter(name="--all")] = False,
     beyond: Flag = False,
     fresh: Flag = False,
-    reforecast: Flag = False,
     cluster: Literal["slurm", "local"] | None = None,
     cluster_option: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
 ) -> None:
@@ -53,8 +51,6 @@ def run(
         With --all: also those that go beyond the report.
     fresh
         Run again even where there is a record.
-    reforecast
-        Keep the training of records, and forecast again, as the experiments are declared now.
     cluster
         Submit each experiment as a job of its own, to Slurm or to this machine.
     cluster_option
@@ -69,13 +65,9 @@ def run(
             "name the experiments to run, or give --all (and --beyond); "
             "`python -m study status` lists them"
         )
-    if fresh and reforecast:
+    if fresh and cluster:  # a job that is queued again would begin once more
         raise InputError(
-            "--fresh trains and forecasts anew, --reforecast keeps the training; give one of them"
-        )
-    if (fresh or reforecast) and cluster:  # a job that is queued again would begin once more
-        raise InputError(
-            "--fresh and --reforecast run here, without --cluster; "
+            "--fresh runs here, without --cluster; "
             "to have a job make a record anew, move the record away first"
         )
     if cluster_option and not cluster:
@@ -93,7 +85,7 @@ def run(
         return
     off = not every or profile.live or settings.bars_are_off()
     for name in tqdm(names, unit="experiment", leave=None, disable=off):
-        record = study.run(name, profile, fresh=fresh, reforecast=reforecast)
+        record = study.run(name, profile, fresh=fresh)
         tqdm.write(f"{name}: {_standing(profile, record)}")
         tqdm.write(str(study.record_path(profile, name)))
 

@@ -10,11 +10,9 @@ from itertools import product
 from m2lib.decoding import DecodeConfig
 from m2lib.errors import InputError
 from m2lib.model import ALL_TARGETS
-from m2lib.series import TABLES, TextFormat
 from m2lib.training import TrainConfig
 from study import selections
 from study.selections import AdapterOf, Selection
-from study.synthetic import FAMILIES
 
 REPORT_PROTOCOL = DecodeConfig.as_published(context_tokens=512)
 CONSTRAINED = DecodeConfig(constrained=True)
@@ -44,20 +42,6 @@ class Experiment:
     simulated_from_recipe: bool = False
     """Whether it trains on *simulated* series instead of the training split: predator-prey systems
     of the data set's recipe, simulated anew for each step, so that none repeats."""
-    text_format: TextFormat | None = None
-    """The text format of *synthetic* series, if it trains on those: random ones of many families,
-    such as a reader's table may hold (`study.synthetic`); it then forecasts no series of the data
-    set. None: it trains on no synthetic series."""
-    without: str = ""
-    """The family of synthetic series that is left out. (Counts have a rate of one of three other
-    families, and keep it.)"""
-    pairs: float = 0.0
-    """The share, from 0 to 1, of the training steps that hold one long series of prey and predators
-    instead of other synthetic series. It is a share of the steps that are left where some hold
-    series as they are shown: beside a `shown` of 0.7, a `pairs` of 0.2 is 6% of all steps."""
-    shown: float = 0.0
-    """The share, from 0 to 1, of its training steps that hold series of one variable as a
-    forecaster shows them, half of them without their season or trend (`study.synthetic.shown`)."""
     adapter: AdapterOf | None = None
     """The earlier experiment whose adapter it forecasts with or, if it trains, trains further;
     None: it starts from the untuned model."""
@@ -75,25 +59,11 @@ class Experiment:
     pretraining taught."""
     milestones: tuple[int, ...] = ()
     """Training steps after which the whole validation split is evaluated; empty: the profile says
-    how many of its series are, and how often.
-
-    A run on synthetic series is evaluated on synthetic ones instead, as many as the split has. If
-    such a run has no milestones, it is evaluated at its start and at its end alone.
-    """
-
-    marks: tuple[int, ...] = ()
-    """Training steps after which the adapter is kept too, because a shorter run of the same
-    settings would have ended with it."""
-    part_of: str | None = None
-    """A longer experiment that begins with the very steps of this one. If its run has passed the
-    end of this one and kept the adapter there (`marks`), that adapter is taken, and no step is
-    computed twice. None: no longer experiment begins so."""
+    how many of its series are, and how often."""
 
     @property
     def num_forecasts(self) -> int:
         """How many series it forecasts at the report's size."""
-        if self.text_format:
-            return 0
         return self.select.count if self.select else WHOLE_SPLIT
 
 
@@ -104,11 +74,6 @@ FEATURED = (94, 99, 141)
 FIRST = TrainConfig(steps=5000, learning_rate=1e-5, rank=4, batch_size=2, sequence_length=512)
 # The settings that the report's search chose, those of search/expt_6, for the final adapter.
 CHOSEN = TrainConfig(steps=15400, learning_rate=1e-4, rank=2, batch_size=2, sequence_length=512)
-# At 1500 context/512 ends, at 3150 search/expt_6; the other marks show how the error falls.
-MARKS = (500, 1500, 3150, 5000, 7500, 10000, 12500)
-# The experiments that are the first steps of a longer one: their rates are constant, so a shorter
-# run is the state of the longer one after as many steps.
-PART_OF = {"search/expt_1": "default", "search/expt_6": "final", "context/512": "final"}
 # The search's pairs of learning rate and rank: expt_0 has (1e-5, 2), expt_1 (1e-5, 4), ...
 GRID = tuple(product((1e-5, 5e-5, 1e-4), (2, 4, 8)))
 SEARCH = tuple(f"search/expt_{i}" for i in range(len(GRID)))
@@ -141,7 +106,6 @@ def _first_round() -> list[Experiment]:
             group="first search",
             select=HARDEST,
             training=replace(FIRST, steps=3150, learning_rate=rate, rank=rank),
-            part_of=PART_OF.get(SEARCH[i]),
         )
         runs.append(run)
     return runs
@@ -161,7 +125,6 @@ _REPORTED = [
         training=FIRST,
         select=HARD_AND_EASY,
         featured=FEATURED,
-        marks=(3150,),  # here search/expt_1 ends
     ),
     *_first_round(),
     *(
@@ -182,7 +145,6 @@ _REPORTED = [
             group="second search",
             select=HARDEST,
             training=replace(CHOSEN, steps=1500, sequence_length=length),
-            part_of=PART_OF.get(name),
         )
         for name, length in zip(CONTEXTS, LENGTHS, strict=True)
     ),
@@ -192,7 +154,6 @@ _REPORTED = [
         group="final",
         training=CHOSEN,
         split="test",
-        marks=MARKS,
     ),
     Experiment("untuned-test", "the untuned model on the test series", group="final", split="test"),
 ]
@@ -338,17 +299,14 @@ _ARMS = [
 ]
 # What the arms led to. A long run bears a lower learning rate than a short one, so its peak is
 # lower. It stays at the peak until step 4122, so its milestones are what shorter runs would have
-# reached before they cooled down. The run was first declared with 6000 steps, but from step 4760 on
-# its loss rose from 0.62 to 0.83, because the full rate is too high for so long. It was taken up
-# again at its checkpoint of step 4122, and cooled down from there. The steps that this threw away
-# are counted as discarded.
+# reached before they cooled down.
 BEST = TrainConfig(
     steps=5152,
     learning_rate=4e-3,
     rank=4,
     batch_size=1,
     sequence_length=1024,
-    warmup=0.0233,  # 120 steps, 2% of the 6000 that were first declared
+    warmup=0.0233,  # 120 steps
     decay="cooldown",
     clip_norm=1.0,
     targets=ALL_TARGETS,
@@ -365,7 +323,7 @@ _BEST = Experiment(
 )
 # The recipe of the best run on a few series of the training split: the same series that a small
 # network learns from. How many steps it takes is chosen on the validation series.
-FEW_STEPS = {3: (60, 240), 10: (60, 240), 30: (240, 720), 100: (240, 720), 300: (720, 1500)}
+FEW_STEPS = {3: (60, 240), 10: (240,), 30: (240, 720), 100: (240, 720), 300: (720,)}
 """The numbers of training steps that are tried on so many series."""
 
 
@@ -384,147 +342,28 @@ def _few(count: int, steps: int, seed: int = 0) -> Experiment:
     )
 
 
-_FEW = [_few(count, steps) for count, tried in FEW_STEPS.items() for steps in tried]
-# What was tried for the adapter for any table. These train on synthetic series, and were judged on
-# other synthetic series and on real ones.
-SYNTHETIC = TrainConfig(
-    steps=240,
-    learning_rate=6e-3,
-    rank=4,
-    batch_size=1,
-    sequence_length=1024,
-    warmup=0.05,
-    decay="cooldown",
-    clip_norm=1.0,
-    targets=ALL_TARGETS,
-)
+def few_test_name(count: int, seed: int) -> str:
+    """Return the name of the experiment that forecasts the test series with such an adapter."""
+    return f"few/test/{count}-{seed}"
 
 
-def _tables(
-    name: str,
-    tried: str,
-    training: TrainConfig = SYNTHETIC,
-    text_format: TextFormat = TABLES,
-    without: str = "",
-) -> Experiment:
-    """Return a trial for the adapter for any table, which learns from synthetic series."""
+def _few_test(count: int, seed: int) -> Experiment:
     return Experiment(
-        f"tables/{name}",
-        f"for any table: {tried}",
-        training=training,
-        text_format=text_format,
-        without=without,
+        few_test_name(count, seed),
+        f"what was learned from {count} training series, seed {seed}, on the test series",
+        CONSTRAINED,
+        adapter=AdapterOf((few_name(count, 720, seed),)),
+        split="test",
     )
 
 
-_TABLES = [
-    _tables("three-digits", "numbers of three digits"),
-    _tables("four-digits", "numbers of four digits", text_format=replace(TABLES, digits=4)),
-    _tables("rank-8", "rank 8, rate 0.004", replace(SYNTHETIC, rank=8, learning_rate=4e-3)),
-    _tables(
-        "tail",
-        "a window's last token weighs four times its first",
-        replace(SYNTHETIC, tail_weight=4.0),
-    ),
-    _tables("one", "series of one variable alone", text_format=TABLES.for_variables(1)),
-    *(
-        _tables(f"no-{family}", f"without the family {family}", without=family)
-        for family in FAMILIES
-    ),
-    _tables(
-        "one-plain",
-        "one variable alone, without components",
-        text_format=TABLES.for_variables(1),
-        without="components",
-    ),
-]
-# The adapter for any table, at the learning rate of the best run. It was first declared with 2000
-# steps, but its loss rose and took some 200 of them to come back, so it was cooled down from step
-# 1300 on. Then it was trained further eight times, each time from where the last had ended. One of
-# these, general-tail, was first declared with 4000 steps, and cooled down from step 1800 on. The
-# last four learn from series as the forecaster shows them, which had been chosen in between. The
-# first two of these saw prey and predators in 6% of their steps, and forgot how to forecast them;
-# so the others see them in 35% and in 42%. Which of these adapters is the `general` that comes with
-# m2lib is chosen by `benchmarks.candidates`. The very first, `general`, learned from the families
-# as they were at commit 45a9e7b: trends were less steep, and all seasons of the calendar came
-# equally often. So this code cannot make it again; the others it can.
-_any_table = partial(Experiment, text_format=TABLES)
-_GENERAL = [
-    _any_table(
-        "general",
-        "an adapter for any table: synthetic series that never repeat",
-        milestones=(250, 500, 1000),
-        # It warms up for 100 steps.
-        training=replace(SYNTHETIC, steps=1625, learning_rate=4e-3, warmup=0.0615),
-    ),
-    _any_table(
-        "general-long",
-        "the adapter for any table, trained on at a lower rate, on other synthetic series",
-        training=replace(SYNTHETIC, steps=2000, learning_rate=2e-3, seed=1),
-        adapter=AdapterOf(("general",)),
-        milestones=(500, 1000),
-    ),
-    _any_table(
-        "general-pairs",
-        "the adapter for any table, trained on, above all on prey and predators",
-        training=replace(SYNTHETIC, steps=1500, learning_rate=2.5e-3, seed=2),
-        adapter=AdapterOf(("general-long",)),
-        milestones=(500, 1000),
-        pairs=0.7,
-    ),
-    _any_table(
-        "general-tail",
-        "the adapter for any table, trained on, with more weight on what follows a long context",
-        # It warms up for 200 steps.
-        training=replace(
-            SYNTHETIC, steps=2250, learning_rate=2e-3, warmup=0.0889, tail_weight=4.0, seed=3
-        ),
-        adapter=AdapterOf(("general-pairs",)),
-        milestones=(1000, 2000),
-        pairs=0.8,
-    ),
-    _any_table(
-        "general-even",
-        "the adapter for any table, trained on at a low rate, half on prey and predators",
-        training=replace(SYNTHETIC, steps=1000, learning_rate=1e-3, tail_weight=4.0, seed=4),
-        adapter=AdapterOf(("general-tail",)),
-        pairs=0.5,
-    ),
-    _any_table(
-        "general-shown",
-        "the adapter for any table, trained on, above all on series as it is shown them",
-        training=replace(SYNTHETIC, steps=800, learning_rate=1e-3, tail_weight=4.0, seed=5),
-        adapter=AdapterOf(("general-even",)),
-        milestones=(400,),
-        pairs=0.2,
-        shown=0.7,
-    ),
-    _any_table(
-        "general-again",
-        "the adapter for any table, trained on in the same way, on other series",
-        training=replace(SYNTHETIC, steps=750, learning_rate=1e-3, tail_weight=4.0, seed=6),
-        adapter=AdapterOf(("general-shown",)),
-        pairs=0.2,
-        shown=0.7,
-    ),
-    _any_table(
-        "general-both",
-        "the adapter for any table, trained on, on series as it is shown them and on prey and "
-        "predators",
-        training=replace(SYNTHETIC, steps=500, learning_rate=1e-3, tail_weight=4.0, seed=7),
-        adapter=AdapterOf(("general-again",)),
-        pairs=0.7,
-        shown=0.5,
-    ),
-    _any_table(
-        "general-more",
-        "the adapter for any table, trained on in nearly the same way at a higher rate",
-        training=replace(SYNTHETIC, steps=700, learning_rate=1.5e-3, tail_weight=4.0, seed=8),
-        adapter=AdapterOf(("general-both",)),
-        pairs=0.7,
-        shown=0.4,
-    ),
-]
+_FEW = [_few(count, steps) for count, tried in FEW_STEPS.items() for steps in tried]
+# 720 steps are better on the validation series than fewer. Three seeds show how far trainings of
+# one kind differ; the test series have the last word.
+SEEDS = {30: (0, 1, 2), 100: (0, 1, 2), 300: (0,)}
+"""The seeds of the trainings of 720 steps on so many series."""
+_FEW += [_few(count, 720, seed) for count, seeds in SEEDS.items() for seed in seeds if seed]
+_FEW += [_few_test(count, seed) for count, seeds in SEEDS.items() for seed in seeds]
 # How sure the forecasts are: samples from the untuned model and from two adapters. LLMTIME uses a
 # temperature of 0.7 for GPT-3, and final-sampled does too.
 TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0)
@@ -568,7 +407,7 @@ START = "trial/rate"
 """The trial whose settings each of ARMS changes."""
 ARMS = tuple(arm.name for arm in _ARMS)
 """What was tried for the best run."""
-_ALL = (*_REPORTED, *_BEYOND, *_TRIALS, *_ARMS, _BEST, *_FEW, *_TABLES, *_GENERAL, *_SAMPLES)
+_ALL = (*_REPORTED, *_BEYOND, *_TRIALS, *_ARMS, _BEST, *_FEW, *_SAMPLES)
 EXPERIMENTS = {experiment.name: experiment for experiment in _ALL}
 """All experiments, by name."""
 

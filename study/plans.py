@@ -40,10 +40,6 @@ def plan_run(name: str, profile: Profile, data: SeriesSet) -> Plan:
         training=training_at(experiment, profile),
         learns_from=learns_from(experiment),
         training_series=experiment.training_series,
-        text_format=experiment.text_format,
-        without=experiment.without,
-        pairs=experiment.pairs,
-        shown=experiment.shown,
         start=start,
         start_adapter=load_finished(profile, start).adapter if start else "",
         protocol=protocol_at(experiment, profile),
@@ -102,8 +98,6 @@ def learns_from(experiment: Experiment) -> LearnsFrom:
     """Say which series an experiment trains on."""
     if not experiment.training:
         return "nothing"
-    if experiment.text_format:
-        return "synthetic series"
     return "simulated series" if experiment.simulated_from_recipe else "the training split"
 
 
@@ -112,7 +106,7 @@ class Watch:
     """What is evaluated while an experiment trains."""
 
     num_series: int
-    """How many validation series, or synthetic ones, are evaluated; 0: none is."""
+    """How many validation series are evaluated; 0: none is."""
     after: tuple[int, ...]
     """The training steps after which they are evaluated, besides at the start and at the end."""
     also_forecast: bool
@@ -122,14 +116,14 @@ class Watch:
 def watch_at(experiment: Experiment, profile: Profile) -> Watch:
     """Return what is evaluated while an experiment trains at a profile.
 
-    Milestones of the experiment and synthetic series take precedence over what the profile
-    watches, but a profile that watches nothing evaluates nothing.
+    Milestones of the experiment take precedence over what the profile watches, but a profile that
+    watches nothing evaluates nothing.
     """
     training = training_at(experiment, profile)
     steps = training.steps if training else 0
-    if profile.watched and (experiment.milestones or experiment.text_format):
+    if profile.watched and experiment.milestones:
         milestones = tuple(step for step in experiment.milestones if step < steps)
-        return Watch(WHOLE_SPLIT, milestones, also_forecast=not experiment.text_format)
+        return Watch(WHOLE_SPLIT, milestones, also_forecast=True)
     evaluation_steps = range(profile.evaluate_every, steps, profile.evaluate_every)
     return Watch(
         profile.watched, tuple(evaluation_steps), experiment.name in profile.watched_forecasts

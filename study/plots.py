@@ -1,7 +1,4 @@
-"""One plot style, the plots that notebooks and paper share, and the one way that these are saved.
-
-`m2 forecast` draws by `m2lib.forecaster.plotting`.
-"""
+"""One plot style, the plots that notebooks and paper share, and the one way to save them."""
 
 import base64
 import io

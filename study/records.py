@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -24,7 +24,7 @@ from m2lib.decoding import DecodeConfig, Forecast, point_forecast, read_back
 from m2lib.errors import InputError
 from m2lib.files import check_folder, write_json
 from m2lib.model import backbone_id
-from m2lib.series import SeriesSet, TextFormat, crps_fair, series_mae, to_integers
+from m2lib.series import SeriesSet, crps_fair, series_mae, to_integers
 from m2lib.settings import out_dir
 from m2lib.training import TrainConfig
 from study.experiments import experiment_named
@@ -60,7 +60,7 @@ class Entry(TypedDict):
     """Passes of one token after the prefill; a sampled run has a list over its samples."""
 
 
-LearnsFrom = Literal["nothing", "the training split", "simulated series", "synthetic series"]
+LearnsFrom = Literal["nothing", "the training split", "simulated series"]
 
 
 @with_config(_STRICT)
@@ -68,12 +68,11 @@ LearnsFrom = Literal["nothing", "the training split", "simulated series", "synth
 class Plan:
     """Everything that decides the numbers of a run: two runs of equal plans are the same run.
 
-    It does not say how synthetic series are drawn: where the code of `study.synthetic` changes, a
-    run of an equal plan is another run. (A test holds what that code draws.) Nor does it say what
-    is evaluated while a run trains (`study.plans.Watch`), which decides the record's `evaluations`
-    and their costs, and nothing else. Nor does it say where, when, in which dtype and in what
-    batches a run is computed. These change the last digits of a number, and may turn a digit of a
-    greedy forecast. The draws of a sampled one depend on the batch, which the record holds.
+    It does not say what is evaluated while a run trains (`study.plans.Watch`), which decides the
+    record's `evaluations` and their costs, and nothing else. Nor does it say where, when, in which
+    dtype and in what batches a run is computed. These change the last digits of a number, and may
+    turn a digit of a greedy forecast. The draws of a sampled one depend on the batch, which the
+    record holds.
     """
 
     name: str
@@ -91,22 +90,13 @@ class Plan:
     training: TrainConfig | None
     """What it trains with; None: it trains nothing."""
     learns_from: LearnsFrom
-    """Which series it trains on. *Simulated* ones are of the data set's recipe, *synthetic* ones of
-    the families in `study.synthetic`."""
-    text_format: TextFormat | None
-    """The text format of synthetic series; None if it trains on no such series."""
-    without: str
-    """The family of synthetic series that is left out."""
-    pairs: float
-    """The share, from 0 to 1, of the training steps not `shown` that hold one long series of prey
-    and predators instead of other synthetic series."""
+    """Which series it trains on. *Simulated* ones are of the data set's recipe."""
     start: str
     """The experiment whose adapter it uses or trains further; empty: none."""
     start_adapter: str
     """A hash of that adapter's files."""
     protocol: DecodeConfig
-    """How it forecasts. Its rounding is that of the training texts, too, unless these are
-    synthetic."""
+    """How it forecasts. Its rounding is that of the training texts, too."""
     split: str
     """Whose series it forecasts, `validation` or `test`."""
     series: tuple[int, ...]
@@ -115,9 +105,6 @@ class Plan:
     """The version of the codec."""
     decode_version: int
     """The version of the decoding."""
-    shown: float = 0.0
-    """The share, from 0 to 1, of its training steps that hold series as a forecaster shows them.
-    Records older than the field have none."""
     training_series: int | None = None
     """On how many series of the training split it trains; None: on all of them. Records older than
     the field have none."""
@@ -125,19 +112,6 @@ class Plan:
     def difference(self, other: "Plan") -> str:
         """Name the first setting in which another plan differs; empty if none does."""
         return _difference(asdict(self), asdict(other))
-
-    def forecasting_as(self, other: "Plan") -> "Plan":
-        """Return the plan of the same training, followed by the forecasts of another plan.
-
-        Its rounding stays, because the texts that it trains on are rounded so.
-        """
-        return replace(
-            self,
-            protocol=replace(other.protocol, rounding=self.protocol.rounding),
-            split=other.split,
-            series=other.series,
-            decode_version=other.decode_version,
-        )
 
 
 def _difference(value: Any, other: Any, name: str = "") -> str:
@@ -199,9 +173,9 @@ class Record:
     """How many training steps were computed. If the run was killed, those after its last checkpoint
     are not known."""
     taken_from: str = ""
-    """The longer experiment whose run had computed its training steps already; they are charged to
-    both, because the report's budget pays for each. Empty: it computed them itself, or trained
-    nothing."""
+    """The longer experiment whose run had computed its training steps already, at an equal and
+    constant rate; they are charged to both, because the report's budget pays for each. Empty: it
+    computed them itself, or trained nothing."""
     loss_curve: list[Amount] = field(default_factory=list)
     """Training loss of each step, nats a token."""
     evaluations: list[dict[str, NonNegativeInt | Amount]] = field(default_factory=list)
@@ -260,13 +234,9 @@ def record_path(profile: Profile | str, name: str) -> Path:
     return root / f"{profile.name}-{backbone_id(profile.backbone)}" / f"{name}.json"
 
 
-def adapter_path(profile: Profile | str, name: str, step: int | None = None) -> Path:
-    """Return the folder of the adapter that an experiment trains, beside its record.
-
-    With `step` it is the folder, within that one, of the adapter kept after so many steps.
-    """
-    folder = record_path(profile, name).with_suffix("")
-    return folder if step is None else folder / f"step-{step:06d}"
+def adapter_path(profile: Profile | str, name: str) -> Path:
+    """Return the folder of the adapter that an experiment trains, beside its record."""
+    return record_path(profile, name).with_suffix("")
 
 
 def run_command(profile: Profile | str, name: str) -> str:

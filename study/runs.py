@@ -17,11 +17,9 @@ from m2lib import model, settings, training
 from m2lib.accounting import Costs, Shape, sum_costs
 from m2lib.decoding import DecodeConfig, forecast
 from m2lib.errors import InputError
-from m2lib.files import write_json
 from m2lib.model import Backbone, adapter_hash
 from m2lib.provenance import provenance
 from m2lib.series import (
-    FORMAT_FILE,
     SeriesSet,
     load_series,
     split_ids,
@@ -40,14 +38,12 @@ from study.records import (
     adapter_path,
     load_record,
     record_path,
-    run_command,
     save_record,
 )
 from study.standing import (
     check_start,
     finished_record_of,
     has_trained_adapter,
-    longer_run,
     record_of,
 )
 from study.windows import training_windows, watched_windows
@@ -59,7 +55,6 @@ def run(
     *,
     data: SeriesSet | None = None,
     fresh: bool = False,
-    reforecast: bool = False,
 ) -> Record:
     """Load an experiment's finished record, or run the experiment and record it.
 
@@ -80,10 +75,6 @@ def run(
     fresh : bool, optional
         Whether to run again even if there is a record. Only then, or at a live profile, is a record
         of another plan replaced; unless the profile is live, a copy of it is kept in `M2_OUT`.
-    reforecast : bool, optional
-        Whether to keep the training of a record, but to forecast again: in the profile's dtype, and
-        as the plan says now, even if the record's plan had other series or another protocol.
-        Evaluations that forecast series during the training stay as they were.
 
     Returns
     -------
@@ -102,52 +93,22 @@ def run(
     for earlier_name in earlier(experiment_named(name), profile):
         run(earlier_name, profile, data=data)
     plan = plan_run(name, profile, data)
-    is_rerun = fresh or reforecast
-    if not is_rerun:
+    if not fresh:
         # This takes no lock, so that it works where nothing can be written.
         finished_record = finished_record_of(plan, profile, data)
         if finished_record:
             return finished_record
     wait = 600 if profile.live else 1  # seconds; a live run is short
     with records.hold(profile, name, wait):
-        old_record = None if fresh else record_of(plan, profile, data, reforecast)
-        if old_record and old_record.status == "done" and not reforecast:
+        old_record = None if fresh else record_of(plan, profile, data)
+        if old_record and old_record.status == "done":
             return old_record  # another process finished it while this one waited for the lock
         if not (old_record and has_trained_adapter(old_record, profile)):
             check_start(plan, profile)  # before any record is changed
-        if old_record and (old_record.status == "done" or old_record.plan != plan):
-            forget_forecasts(old_record, plan, profile)
         planned_run = Run(plan, profile, data, old_record)
         planned_run.begin()
         planned_run.train_and_forecast()
     return planned_run.record
-
-
-def forget_forecasts(record: Record, plan: Plan, profile: Profile) -> None:
-    """Take the forecasts out of a record, so that they are made again as the plan has them.
-
-    What they cost then counts as discarded. The file stays as it is until the run begins. Raises
-    InputError if the training is finished and the adapter that it left is gone.
-    """
-    config = plan.training
-    path = record_path(profile, record.name)
-    is_finished = record.status == "done"  # else its training may go on from a checkpoint
-    if is_finished and config and not config.rank:
-        raise InputError(
-            f"{record.name} trained all weights, which are not kept; "
-            f"`{run_command(profile, record.name)} --fresh` trains them again"
-        )
-    if is_finished and config and not has_trained_adapter(record, profile):
-        raise InputError(
-            f"the adapter of {path} is gone; "
-            f"`{run_command(profile, record.name)} --fresh` trains it again"
-        )
-    record.plan = plan
-    record.series = {}
-    record.seconds = record.train_seconds
-    record.forecast_dtype = profile.forecast_dtype
-    record.flops["discarded"] = sum_costs(record.flops["discarded"], record.flops["forecasts"])
-    record.flops["forecasts"] = sum_costs()
 
 
 def starting_dtype(plan: Plan, profile: Profile, old: Record | None) -> str:
@@ -157,7 +118,7 @@ def starting_dtype(plan: Plan, profile: Profile, old: Record | None) -> str:
     that which the record names for them. A new one that trains all weights does so in float32. One
     that trains nothing takes the dtype that the profile prescribes for forecasts, if it prescribes
     one. All others take `M2_DTYPE`, else float32 where a lecture shows them (`Profile.live`), and
-    the fastest where they are recorded.
+    `fastest_dtype` where they are recorded.
     """
     config = plan.training
     if old and (not config or has_trained_adapter(old, profile)):  # only forecasts are left
@@ -231,19 +192,18 @@ class Run:
     def begin(self) -> None:
         """Store the record, and keep aside the one that it replaces.
 
-        That is another run's record or, if a finished run forecasts again, its own. An adapter
-        whose record is gone is kept aside, too, because a new run deletes it. The record says from
-        now on what the run may cost at most. Raises InputError if the budget does not allow for
-        that, before any record is changed.
+        An adapter whose record is gone is kept aside, too, because a new run deletes it. The record
+        says from now on what the run may cost at most. Raises InputError if the budget does not
+        allow for that, before any record is changed.
         """
         profile = self.profile
         record = self.record
         path = record_path(profile, record.name)
-        begins = self.is_new or record.status == "done"  # else it goes on
         # Somebody may have moved a record away and left its adapter.
-        replaces = begins and not profile.live and (path.exists() or self.folder.is_dir())
+        is_there = path.exists() or self.folder.is_dir()
+        replaces = self.is_new and is_there and not profile.live
         record.status = "running"
-        if replaces and self.is_new:
+        if replaces:
             # If it is gone or cannot be read, nobody knows what it had spent.
             with suppress(InputError):
                 record.flops["discarded"] = load_record(profile, record.name).spent()
@@ -294,11 +254,7 @@ class Run:
         elif self.plan.start:  # the earlier run, on whose adapter this one builds
             model.load_adapter(self.backbone.model, adapter_path(self.profile, self.plan.start))
         if config and not is_trained:
-            longer_record = None if self.record.loss_curve else longer_run(self.plan, self.profile)
-            if longer_record:
-                self.take_steps(longer_record, config)
-            else:
-                self.train_weights(config)
+            self.train_weights(config)
             # The profile may prescribe another dtype for forecasts, in which the model is then
             # loaded anew. At rank 0 it stays, because the trained weights are only in memory.
             dtype = self.record.forecast_dtype
@@ -326,8 +282,6 @@ class Run:
 
         At rank 0 all of the backbone's weights train instead, and are not stored.
         """
-        # Steps that were taken from a longer run are computed here if their adapter is gone.
-        self.record.taken_from = ""
         train(
             self.backbone.model,
             training_windows(self.plan, self.data, config),
@@ -337,53 +291,14 @@ class Run:
             on_checkpoint=self._note,
             evaluate=self._evaluator(config),
             evaluate_after=self.work.watch.after,
-            keep=self._keep_adapter,
-            keep_after=self.experiment.marks,
             progress=not self.profile.live,
         )
         if config.rank:  # at rank 0 all weights have trained; they are not kept, only the record is
             self._store_adapter()
 
-    def take_steps(self, longer: Record, config: TrainConfig) -> None:
-        """Take the training from a longer run, whose first steps are this one's, and store it.
-
-        What the steps cost is charged as if they had been computed here, because the report's
-        budget pays for each experiment. Evaluations on the way stay charged to the longer run.
-        """
-        record = self.record
-        steps = config.steps
-        # What follows is computed in the dtype of these steps, which the record names.
-        if longer.dtype != self.backbone.dtype:
-            self.backbone = load_model(self.plan, self.profile, longer.dtype)
-        model.load_adapter(self.backbone.model, adapter_path(self.profile, longer.name, steps))
-        source = training_windows(self.plan, self.data, config)
-        costs_of_step = partial(
-            training.step_costs, self.shape, rank=config.rank, targets=config.targets
-        )
-        for step in range(steps):
-            batch = training.batch_of(step, source, config)
-            self.charge("training", costs_of_step(batch))
-        seconds_of_steps = longer.train_seconds - longer.evaluation_seconds
-        record.train_seconds = round(seconds_of_steps * steps / len(longer.loss_curve), 2)
-        record.seconds = record.train_seconds
-        record.dtype = longer.dtype
-        record.device = longer.device
-        self._note_device()  # the forecasts are made here
-        record.taken_from = longer.name
-        record.loss_curve = longer.loss_curve[:steps]
-        record.evaluations = [row for row in longer.evaluations if row["step"] <= steps]
-        evaluate = self._evaluator(config)
-        if evaluate and record.evaluations[-1]["step"] < steps:
-            record.evaluations.append({"step": steps, **evaluate()})
-        self._store_adapter()
-
     def _store_adapter(self) -> None:
         """Store the adapter that was trained or taken, and note its hash in the record."""
         record = self.record
-        # The format comes first, because a folder counts as an adapter by its config, which
-        # `save_adapter` writes. An adapter without a format would be read in the study's.
-        if self.plan.text_format:
-            write_json(self.folder / FORMAT_FILE, self.plan.text_format.settings())
         model.save_adapter(self.backbone.model, self.folder, self.backbone.loaded_by)
         adapter = adapter_hash(self.folder)
         if record.adapter != adapter:
@@ -424,11 +339,6 @@ class Run:
         watched_ids = list(validation[::stride])
         watched = watched_windows(self.plan, self.data, watched_ids, config)
         return partial(self._evaluation, watched_ids, watched, watch.also_forecast)
-
-    def _keep_adapter(self, step: int) -> None:
-        """Store the adapter as it is after `step` steps, within the folder of the final adapter."""
-        folder = adapter_path(self.profile, self.plan.name, step)
-        model.save_adapter(self.backbone.model, folder, self.backbone.loaded_by)
 
     def _note(self, log: TrainLog, step_costs: Sequence[Costs]) -> None:
         """Record how far the training has come, and what the steps since the last note cost."""

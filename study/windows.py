@@ -1,20 +1,15 @@
 """The windows of token ids that a run trains on, and those on which its loss is watched."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from m2lib import model
 from m2lib.series import SeriesSet, encode, generate_series, split_ids
-from m2lib.training import Endless, TrainConfig, Windows, make_windows
+from m2lib.training import TrainConfig, Windows, make_windows
 from study.records import Plan
 from study.selections import few_of
-from study.synthetic import synthetic_windows
-
-WATCHED_SEED = 10**6
-"""The seed of the synthetic series that a run is evaluated on; none trains with this seed."""
 
 
 def training_windows(plan: Plan, data: SeriesSet, config: TrainConfig) -> Windows:
@@ -24,20 +19,14 @@ def training_windows(plan: Plan, data: SeriesSet, config: TrainConfig) -> Window
         if plan.training_series:
             ids = few_of(ids, plan.training_series, config.seed)
         return _windows_of(data, ids, config, plan.protocol.rounding)
-    return _endless_windows(plan, config)
+    return partial(_simulated_windows, config, plan.protocol.rounding)
 
 
 def watched_windows(
     plan: Plan, data: SeriesSet, ids: list[int], config: TrainConfig
 ) -> list[np.ndarray]:
-    """Return the windows of these validation series, or one of synthetic series for each id.
-
-    Synthetic series come from a seed of their own.
-    """
-    if not plan.text_format:
-        return list(_windows_of(data, ids, config, plan.protocol.rounding))
-    windows_of_step = _endless_windows(plan, replace(config, seed=WATCHED_SEED))
-    return [windows_of_step(step)[0] for step in range(len(ids))]
+    """Return the windows of these validation series."""
+    return list(_windows_of(data, ids, config, plan.protocol.rounding))
 
 
 def simulation_seed(step: int, seed: int) -> int:
@@ -46,20 +35,6 @@ def simulation_seed(step: int, seed: int) -> int:
     Step 5 of a run of seed 2 has 2,000,006. No step has 0, which is the seed of the data set.
     """
     return 1 + step + 10**6 * seed
-
-
-def _endless_windows(plan: Plan, config: TrainConfig) -> Endless:
-    """Return the function that gives the windows of a step, of series that never repeat."""
-    if plan.text_format:
-        return synthetic_windows(
-            config.sequence_length,
-            config.seed,
-            plan.text_format,
-            plan.without,
-            pair_share=plan.pairs,
-            shown_share=plan.shown,
-        )
-    return partial(_simulated_windows, config, plan.protocol.rounding)
 
 
 def _simulated_windows(config: TrainConfig, rounding: str, step: int) -> np.ndarray:

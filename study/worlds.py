@@ -1,8 +1,7 @@
 """Worlds beside the data set's: with noise, other equations, sampling rate or scale.
 
 Forecasts are always scored against the true course, without noise. The study's adapters were
-trained on the first world alone, and `general` on all of these equations, with other parameters,
-sampling rates and noise.
+trained on the first world alone.
 """
 
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from m2lib.series import data
+from m2lib.series.equations import Rates, drifting, holling_three, lotka_volterra, predator_prey
 
 SEED = 2_000_000_000
 """The seed of the systems and the noise of all worlds.
@@ -21,7 +21,7 @@ Training draws its own systems from seeds far below, and the data set has seed 0
 
 def simulate_world(
     n: int,
-    rates: data.Rates | None = None,
+    rates: Rates | None = None,
     end: float = 200.0,
     noise: float = 0.0,
     factor: float = 1.0,
@@ -49,47 +49,6 @@ def simulate_world(
     )
 
 
-def holling_three(_time: float, state: np.ndarray, *parameters: float) -> tuple[float, float]:
-    """Return the rates of predators that hardly hunt rare prey: they eat a x^2 y / (1 + h x^2).
-
-    Such predators spare what is left of the prey, and with the recipe's handling times every series
-    comes to rest. Cycles need predators that are full before the prey are many: here h is
-    e a / (1.5 m), so that a predator that eats all it can gains half as much again as it loses. Of
-    30 series, 26 then swing by 100 scaled units or more in the steps that are forecast, as 24 of
-    the recipe's own do. (Holling, "Some Characteristics of Simple Types of Predation and
-    Parasitism", The Canadian Entomologist 91, 1959.)
-    """
-    prey, predator = state
-    growth, attack, mortality, _, conversion, capacity = parameters
-    handling = conversion * attack / (1.5 * mortality)
-    predation = attack * prey**2 * predator / (1 + handling * prey**2)
-    prey_rate = growth * prey * (1 - prey / capacity) - predation
-    predator_rate = conversion * predation - mortality * predator
-    return prey_rate, predator_rate
-
-
-def lotka_volterra(time: float, state: np.ndarray, *parameters: float) -> tuple[float, float]:
-    """Return the rates without a limit to the prey or to a predator's appetite.
-
-    The cycles neither die out nor settle. The recipe's handling time and capacity are not used.
-    """
-    growth, attack, mortality, _, conversion, _ = parameters
-    handling = 0.0
-    capacity = np.inf
-    without_limits = (growth, attack, mortality, handling, conversion, capacity)
-    return data.predator_prey(time, state, *without_limits)
-
-
-def drifting(time: float, state: np.ndarray, *parameters: float) -> tuple[float, float]:
-    """Return the rates of predators that die ever faster.
-
-    By time 200 they die half as fast again as at time 0.
-    """
-    growth, attack, mortality, *other_parameters = parameters
-    rising_mortality = mortality * (1 + time / 400)
-    return data.predator_prey(time, state, growth, attack, rising_mortality, *other_parameters)
-
-
 WORLDS: dict[str, Callable[[int], data.SeriesSet]] = {
     "as trained": simulate_world,
     "noise of 1%": partial(simulate_world, noise=0.01),
@@ -98,7 +57,7 @@ WORLDS: dict[str, Callable[[int], data.SeriesSet]] = {
     "Holling type III": partial(simulate_world, rates=holling_three),
     "Lotka-Volterra": partial(simulate_world, rates=lotka_volterra),
     "a rate that drifts": partial(simulate_world, rates=drifting),
-    "half the sampling rate": partial(simulate_world, rates=data.predator_prey, end=400.0),
+    "half the sampling rate": partial(simulate_world, rates=predator_prey, end=400.0),
     "a tenth of the size": partial(simulate_world, factor=0.1),
     "ten times the size": partial(simulate_world, factor=10.0),
 }

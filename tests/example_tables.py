@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from m2lib.forecaster import Columns
+from m2tables import Columns
 
 DAYS = pd.date_range("2024-01-01", periods=12)
 WAVE = np.sin(np.arange(12.0))

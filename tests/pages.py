@@ -1,4 +1,4 @@
-"""What the tests of pages share: a page's text, sentences, tables and programs."""
+"""."""
 
 import re
 
@@ -10,25 +10,10 @@ def text_of(page):
     return (ROOT / page).read_text(encoding="utf-8")
 
 
-def sentences_of(page):
-    """Return a page's text on one line, so that a sentence is found wherever its lines break."""
-    return " ".join(text_of(page).split())
-
-
-def cells_of(row):
-    """Return the cells of a table's row, without the blanks around them."""
-    return [cell.strip() for cell in row[1:-1].split("|")]
-
-
 def rows_of(text):
     """Return the rows of all tables in a text, as lists of cells."""
-    return [cells_of(line) for line in text.splitlines() if line.startswith("|")]
-
-
-def rows_of_forecasts(page):
-    """Return the rows of a page's table of forecasts of the 50 test series, without its head."""
-    table = re.search(r"\| forecast of the 50 test series .*?\n\n", text_of(page), re.DOTALL)[0]
-    return table.strip().splitlines()[2:]
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row[1:-1].split("|")] for row in rows]
 
 
 def programs_of(text):

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 import study.cli
-from m2lib import cli, settings
+from m2lib import settings
 from m2lib.accounting import Shape
 from m2lib.files import ROOT
 from m2lib.model import BACKBONES, backbone_config
+from m2tables import cli
 from pages import rows_of, text_of
-from study import EXPERIMENTS, PROFILES
+from study import PROFILES
 
 BOOK = ROOT / "book"
 PAGES = sorted(BOOK.rglob("*.md"))
@@ -89,7 +90,7 @@ def commands_in(path):
         "README.md",
         "book/tables.md",
         "book/capstone.md",
-        "book/clusters.md",
+        "book/reference.md",
         "tests/slurm/single_node.sh",
     ],
 )
@@ -134,27 +135,18 @@ def test_every_term_of_the_glossary_is_used(glossary_terms):
 def test_every_setting_is_described(name):
     setting = (settings.SETTINGS | study.settings.SETTINGS)[name]
     row = [f"`{name}`", setting.about, setting.may_be, setting.default]
-    assert row in rows_of(read("settings.md"))
+    assert row in rows_of(read("reference.md"))
 
 
 def test_every_profile_is_described():
-    assert {f"`{name}`" for name in PROFILES} <= first_cells(read("settings.md"))
-
-
-def test_the_page_on_settings_counts_the_steps_of_the_replication():
-    steps = 0
-    for experiment in EXPERIMENTS.values():
-        if experiment.group and experiment.training and not experiment.part_of:
-            steps += experiment.training.steps
-    said = " ".join(read("settings.md").split())
-    assert f"together these are {steps:,} steps of training" in said
+    assert {f"`{name}`" for name in PROFILES} <= first_cells(read("reference.md"))
 
 
 def test_every_model_is_described():
-    assert {f"`{name}`" for name in BACKBONES} <= first_cells(read("models.md"))
+    assert {f"`{name}`" for name in BACKBONES} <= first_cells(read("reference.md"))
 
 
-def test_the_page_on_models_says_what_bfloat16_does_to_the_rotary_embedding():
+def test_the_reference_says_what_bfloat16_does_to_the_rotary_embedding():
     import torch
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
@@ -165,7 +157,7 @@ def test_the_page_on_models_says_what_bfloat16_does_to_the_rotary_embedding():
 
     speeds = LlamaRotaryEmbedding(backbone_config("smollm2-135m")).inv_freq  # radians a token
     off = (speeds.bfloat16().float() - speeds).abs()
-    page = " ".join(read("models.md").split())
+    page = " ".join(read("reference.md").split())
     assert f"the speeds change by up to {(off / speeds).max():.2%}" in page
     assert "between two tokens that are 600 positions apart" in page
     assert f"an angle may be wrong by up to {600 * off.max():.1f} radians" in page

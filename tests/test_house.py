@@ -22,10 +22,11 @@ from m2lib.errors import InputError
 from m2lib.files import ROOT
 from study.profiles import PROFILES
 
-WINGS = ("series", "accounting", "model", "decoding", "training", "forecaster")
+WINGS = ("series", "accounting", "model", "decoding", "training")
 DOORS = (
     "m2lib",
     *(f"m2lib.{wing}" for wing in WINGS),
+    "m2tables",
     "study",
     "study.paper",
     "study.paper.drawings",
@@ -37,7 +38,7 @@ def modules_under(folder):
     return sorted(path for path in folder.rglob("*.py") if path.name != "__init__.py")
 
 
-LIBRARY = modules_under(ROOT / "m2lib")
+LIBRARY = modules_under(ROOT / "m2lib") + modules_under(ROOT / "m2tables")
 STUDY = modules_under(ROOT / "study")
 ALL_SETTINGS = settings.SETTINGS | study.settings.SETTINGS
 
@@ -62,7 +63,7 @@ def test_a_front_door_hands_on_what_it_names(door):
     for path in sorted(folder.glob("[a-z]*.py")):
         importlib.import_module(f"{door}.{path.stem}")
 
-    # The door of m2lib itself is lazy, and its names stand in __init__.pyi.
+    # The doors of m2lib and m2tables are lazy, and their names stand in __init__.pyi.
     source = max(folder.glob("__init__.py*"))
     names = set()
     for node in ast.parse(read(source)).body:
@@ -72,7 +73,7 @@ def test_a_front_door_hands_on_what_it_names(door):
 
     assert len(names) >= 3
     assert [name for name in names if isinstance(getattr(package, name), ModuleType)] == []
-    if door.startswith("m2lib"):
+    if door.startswith("m2"):
         # Of a typed package, a user's strict type checker takes what it does not list for private.
         assert set(package.__all__) - set(WINGS) == names
 
@@ -98,12 +99,12 @@ def test_a_source_distribution_holds_what_makes_the_wheel_and_nothing_else(tmp_p
     with tarfile.open(archive) as content:
         held = {name.split("/")[1] for name in content.getnames()}
     beside = {".gitignore", "LICENSE", "LICENSES", "PKG-INFO", "README.md", "pyproject.toml"}
-    assert held == {"m2lib", *beside}
+    assert held == {"m2lib", "m2tables", *beside}
 
 
-def test_a_wheel_holds_the_library_and_nothing_else(installed):
+def test_a_wheel_holds_the_two_packages_and_nothing_else(installed):
     (metadata,) = installed.glob("m2lib-*.dist-info")
-    assert {path.name for path in installed.iterdir()} == {"m2lib", metadata.name}
+    assert {path.name for path in installed.iterdir()} == {"m2lib", "m2tables", metadata.name}
 
 
 def test_the_version_is_the_same_wherever_it_is_written():
@@ -142,21 +143,16 @@ def test_the_changelog_has_the_version_unless_nothing_has_been_released():
     assert (f"## [{__version__}] - " in changelog) != nothing_yet
 
 
-def test_a_wheel_forecasts_with_its_own_adapter_without_network_and_checkout(installed, tmp_path):
+def test_a_wheel_forecasts_without_network_and_checkout(installed, tmp_path):
     code = """
 from m2lib.files import IN_CHECKOUT
-from m2lib.forecaster import Forecaster
-forecaster = Forecaster.from_pretrained()
-_, median = forecaster.predict_quantiles([range(1, 21)], 1, [0.5], num_samples=1)
-print(IN_CHECKOUT, tuple(median.shape), forecaster.adapter, sep="\\n")
+from m2tables import Forecaster
+from m2tables.language import GENERAL
+_, median = Forecaster.from_pretrained().predict_quantiles(range(1, 21), 1, [0.5])
+print(IN_CHECKOUT, tuple(median.shape), (GENERAL / "adapter_config.json").is_file(), sep="\\n")
 """
     elsewhere = os.environ | {"PYTHONPATH": str(installed), "HF_HUB_OFFLINE": "1"}
-
-    in_checkout, shape, adapter = python(code, cwd=tmp_path, env=elsewhere).splitlines()
-
-    assert in_checkout == "False"
-    assert shape == "(1, 1)"
-    assert adapter == str(installed / "m2lib" / "forecaster" / "general")
+    assert python(code, cwd=tmp_path, env=elsewhere).splitlines() == ["False", "(1, 1)", "True"]
 
 
 @pytest.fixture(scope="module")
@@ -315,7 +311,7 @@ def test_a_wing_imports_from_the_others_through_their_doors(wing):
 
 def test_the_lists_that_contributors_are_sent_to_exist():
     sent_to = re.findall(r"`(_?[A-Z][A-Z_]+)`", read(ROOT / "CONTRIBUTING.md"))
-    folders = ("m2lib", "study", "benchmarks", "book", "tests")
+    folders = ("m2lib", "m2tables", "study", "benchmarks", "book", "tests")
     source = "\n".join(read(path) for folder in folders for path in modules_under(ROOT / folder))
     assert len(sent_to) > 15
     for name in sent_to:

@@ -6,12 +6,14 @@ keys and values of earlier tokens are.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from torch.nn.functional import rms_norm, silu
+from torch.nn.functional import linear, rms_norm, silu
 
-from m2lib.model import product_with
+Product = Callable[[torch.Tensor], torch.Tensor]
+"""A linear layer as a function, x (n, d_in) -> (n, d_out), of x's dtype."""
 
 Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """Attention, attend(layer, q, k, v) with the layer's number.
@@ -37,18 +39,18 @@ class _Block:
     none).
     """
 
-    def __init__(self, layer: torch.nn.Module, int8: bool):
+    def __init__(self, layer: torch.nn.Module):
         attention = layer.self_attn
         inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
         bias = None
         if attention.q_proj.bias is not None:
             bias = torch.cat([projection.bias for projection in inputs])
         # The `weight` of a layer with an adapter is the merged one, see `LoRALinear.weight`.
-        self.qkv = product_with(torch.cat([projection.weight for projection in inputs]), bias, int8)
-        self.out = product_with(attention.o_proj.weight, int8=int8)
-        self.gate = product_with(layer.mlp.gate_proj.weight, int8=int8)
-        self.up = product_with(layer.mlp.up_proj.weight, int8=int8)
-        self.down = product_with(layer.mlp.down_proj.weight, int8=int8)
+        self.qkv = _product(torch.cat([projection.weight for projection in inputs]), bias)
+        self.out = _product(attention.o_proj.weight)
+        self.gate = _product(layer.mlp.gate_proj.weight)
+        self.up = _product(layer.mlp.up_proj.weight)
+        self.down = _product(layer.mlp.down_proj.weight)
         self.attention_norm = layer.input_layernorm.weight
         self.mlp_norm = layer.post_attention_layernorm.weight
 
@@ -66,12 +68,9 @@ class BareModel:
     ----------
     model : PreTrainedModel
         The model.
-    int8 : bool, optional
-        Whether the blocks' products are computed in 8 bits, see `m2lib.model.products`. All
-        else, head and attention among it, stays in the model's dtype.
     """
 
-    def __init__(self, model: torch.nn.Module, int8: bool = False):
+    def __init__(self, model: torch.nn.Module):
         # The weights are kept beside their states, so that no new one gets the id of one that is
         # gone.
         self._weights = list(model.parameters())
@@ -85,7 +84,7 @@ class BareModel:
 
         self.embedding = model.model.embed_tokens.weight
         self.rotary = model.model.rotary_emb
-        self.blocks = [_Block(layer, int8) for layer in model.model.layers]
+        self.blocks = [_Block(layer) for layer in model.model.layers]
         self.norm = model.model.norm.weight
         self.head = model.get_output_embeddings()
 
@@ -170,6 +169,33 @@ class BareModel:
             )
             for _ in self.blocks
         ]
+
+
+def _product(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Product:
+    """Return a linear layer with weights (d_out, d_in) as a function.
+
+    On a CPU, `linear` in bfloat16 rearranges the weights into oneDNN's blocks in each call: with 16
+    rows that is half of the time, with 50 a fifth. Here it is done once, by the operators that
+    `torch.compile` puts in the place of `linear`. The numbers are the same to the bit.
+    """
+    if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and _can_pack():
+        operators = torch.ops.mkldnn
+        packed = operators._reorder_linear_weight(weight.detach())
+        # The last three arguments are for an activation of the outputs, and there is none.
+        return lambda x: operators._linear_pointwise(x, packed, bias, "none", [], "")
+    return partial(linear, weight=weight, bias=bias)
+
+
+def _can_pack() -> bool:
+    """Return whether this torch has the operators for packed weights, and this processor bfloat16.
+
+    They are not part of torch's public interface, and may be missing.
+    """
+    operators = torch.ops.mkldnn
+    needed = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
+    if not all(hasattr(operators, name) for name in needed):
+        return False
+    return operators._is_mkldnn_bf16_supported()
 
 
 @torch.no_grad()

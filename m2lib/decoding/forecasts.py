@@ -95,7 +95,7 @@ def forecast(
 ) -> list[Forecast]:
     """Forecast the steps that follow each context.
 
-    The contexts are written as they are. `m2lib.forecaster.Forecaster` also takes out seasons and
+    The contexts are written as they are. `m2tables.Forecaster` also takes out seasons and
     trends, reads tables, and returns quantiles.
 
     In float32 greedy forecasts do not depend on the batch. But in bfloat16 its size can tip the

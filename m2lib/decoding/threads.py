@@ -7,16 +7,20 @@ each machine measures once what its threads gain. (`m2lib.threads` has more abou
 """
 
 import os
+import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from transformers import AutoModelForCausalLM
 
 from m2lib.decoding.bare_model import BareModel
 from m2lib.decoding.engine import Engine
-from m2lib.model import SEMICOLON_ID, SYMBOLS, backbone_config, measured_once
+from m2lib.errors import InputError
+from m2lib.files import read_json, write_json
+from m2lib.model import SEMICOLON_ID, SYMBOLS, backbone_config, processor_name
+from m2lib.settings import cache_dir
 
 LEAST_GAIN = 1.25
 """How many times as fast all threads have to be as one, or decoding takes one."""
@@ -42,9 +46,21 @@ def decoding_threads(device: torch.device) -> Iterator[None]:
 
 
 def thread_gain() -> float:
-    """Return how many times as fast all threads decode as one, timed once on each machine."""
-    key = f"{torch.get_num_threads()} threads"
-    return measured_once("thread_gain.json", (key,), lambda: {key: _timed_gain()})[key]
+    """Return how many times as fast all threads decode as one, timed once on each machine.
+
+    The file in `M2_CACHE` is only a cache, so one that is damaged is written anew.
+    """
+    threads = f"{torch.get_num_threads()} threads"
+    machine = f"{platform.node()}, {processor_name()}, torch {torch.__version__}, {threads}"
+    path = cache_dir() / "thread_gain.json"
+    gains: dict[str, float] = {}
+    with suppress(OSError, ValueError):  # not there, or no JSON
+        gains = read_json(path)
+    if machine not in gains:
+        gains[machine] = _timed_gain()
+        with suppress(InputError):  # if the cache cannot be written to, each process measures
+            write_json(path, gains)
+    return gains[machine]
 
 
 def _timed_gain() -> float:

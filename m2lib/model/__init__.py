@@ -1,6 +1,6 @@
 """The language model, and what is changed about it.
 
-It has 13 tokens, LoRA adapters, a faster attention, and products in 8 bits.
+It has 13 tokens, LoRA adapters, and a faster attention.
 """
 
 from .adapter_files import (
@@ -22,13 +22,9 @@ from .backbones import (
 )
 from .catalogue import BACKBONES, DEFAULT_BACKBONE, chosen_backbone, hub_name
 from .devices import (
-    INT8,
-    best_dtype,
     chosen_device,
     chosen_dtype,
     fastest_dtype,
-    int8_is_best,
-    measured_once,
     processor_name,
 )
 from .lora import (
@@ -41,7 +37,6 @@ from .lora import (
     train_everything,
     trainable,
 )
-from .products import int8_product, product_with
 from .vocabulary import (
     COMMA_ID,
     PAD_ID,
@@ -61,7 +56,6 @@ __all__ = [
     "COMMA_ID",
     "CONFIG_FILE",
     "DEFAULT_BACKBONE",
-    "INT8",
     "PAD_ID",
     "SEMICOLON_ID",
     "SYMBOLS",
@@ -72,7 +66,6 @@ __all__ = [
     "adapter_settings",
     "backbone_config",
     "backbone_id",
-    "best_dtype",
     "blocked_attention",
     "causal_attention",
     "chosen_backbone",
@@ -83,16 +76,12 @@ __all__ = [
     "hub_name",
     "ids_to_text",
     "inject_lora",
-    "int8_is_best",
-    "int8_product",
     "load_adapter",
     "load_backbone",
     "lora_layers",
-    "measured_once",
     "merge_lora",
     "meta_model",
     "processor_name",
-    "product_with",
     "reduce_vocabulary",
     "save_adapter",
     "share_weights",

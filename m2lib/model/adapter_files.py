@@ -90,7 +90,7 @@ def save_adapter(model: nn.Module, folder: str | Path, backbone: str) -> None:
 def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
     """Inject the adapter stored in a folder, one of ours or of PEFT's, in place.
 
-    Its text format and its views are not read. `m2lib.forecaster.Forecaster.from_pretrained` loads
+    Its text format and its views are not read. `m2tables.Forecaster.from_pretrained` loads
     an adapter together with them.
 
     Parameters

@@ -16,7 +16,13 @@ from m2lib.files import read_json, short_hash
 from m2lib.model.catalogue import BACKBONES, is_random
 from m2lib.model.devices import DTYPES, check_computes, chosen_device, chosen_dtype
 from m2lib.model.vocabulary import TokenRemap, reduce_vocabulary
-from m2lib.model.weights import LOCAL, backbone_id, local_weights, quiet_transformers
+from m2lib.model.weights import (
+    LOCAL,
+    backbone_id,
+    hash_of_files,
+    local_weights,
+    quiet_transformers,
+)
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -53,9 +59,6 @@ class Backbone:
     """The model's own ids of the 13 tokens."""
     tokenizer: "PreTrainedTokenizerBase"
     """The model's own tokenizer, with its full vocabulary."""
-    weight_hash: str
-    """16 hex digits of a sha256: of the weight files, of the .gguf that they were converted from,
-    or of the random weights."""
     source: str
     """The folder that the weights were read from, or `random weights`."""
     loaded_by: str
@@ -142,18 +145,21 @@ def load_backbone(
         model=model,
         remap=remap,
         tokenizer=pretrained.tokenizer,
-        weight_hash=pretrained.weight_hash,
         source=pretrained.source,
         loaded_by=loaded_by,
     )
 
 
 def weight_hash(name: str) -> str:
-    """Return the weight hash that `load_backbone` would give a backbone; its files are hashed."""
-    if is_random(name):
-        return _random(name).weight_hash
-    _, hash_of_weights = local_weights(name)
-    return hash_of_weights
+    """Return 16 hex digits that tell a backbone's weights from all others, as records keep them.
+
+    They are of a sha256 (`weights.hash_of_files`), or of the numbers of random weights.
+    """
+    if not is_random(name):
+        return hash_of_files(name)
+    parameters = _random(name).model.parameters()
+    content = b"".join(parameter.detach().numpy().tobytes() for parameter in parameters)
+    return short_hash(content)
 
 
 def backbone_config(name: str) -> "PretrainedConfig":
@@ -168,8 +174,7 @@ def backbone_config(name: str) -> "PretrainedConfig":
     """
     if name in BACKBONES:
         return _config(CONFIGS / f"{name}.json")
-    folder, _ = local_weights(name)
-    return _config(folder / "config.json")
+    return _config(local_weights(name) / "config.json")
 
 
 def meta_model(config: "PretrainedConfig") -> "PreTrainedModel":
@@ -238,13 +243,12 @@ class _Pretrained(NamedTuple):
 
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
-    weight_hash: str
     source: str
 
 
 def _from_folder(name: str, dtype: str) -> _Pretrained:
     """Read a backbone from its folder; InputError for unfit files."""
-    folder, hash_of_weights = local_weights(name)
+    folder = local_weights(name)
     config = _config(folder / "config.json")
     try:
         _check_files(folder)
@@ -252,9 +256,9 @@ def _from_folder(name: str, dtype: str) -> _Pretrained:
     except Exception as error:  # the readers of weights raise many types; each means unfit files
         raise InputError(
             f"{folder}: cannot load a model from here ({first_line(error)}); "
-            "download it again or use another"
+            "delete it and fetch it again, or use another"
         ) from error
-    return _Pretrained(model, tokenizer, hash_of_weights, str(folder))
+    return _Pretrained(model, tokenizer, str(folder))
 
 
 def _check_files(folder: Path) -> None:
@@ -311,5 +315,4 @@ def _random(name: str) -> _Pretrained:
     # in the reduced vocabulary: `0` is 16 here and 1 there.
     file = str(CONFIGS / "ascii_tokenizer.json")
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=file, pad_token="<|endoftext|>")
-    content = b"".join(parameter.detach().numpy().tobytes() for parameter in model.parameters())
-    return _Pretrained(model, tokenizer, short_hash(content), "random weights")
+    return _Pretrained(model, tokenizer, "random weights")

@@ -10,15 +10,14 @@ import re
 import shutil
 import subprocess
 import sys
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from m2lib.errors import InputError, first_line, warn
-from m2lib.files import read_json, short_hash, write_json
+from m2lib.errors import InputError, first_line
+from m2lib.files import short_hash
 from m2lib.model.catalogue import BACKBONES, DEFAULT_BACKBONE, BackboneSpec, is_random
 from m2lib.settings import cache_dir
 
@@ -26,8 +25,6 @@ LOCAL = {"local_files_only": True, "trust_remote_code": False}
 """Options for all that transformers reads: it uses no network and runs no code of a folder."""
 NEEDED = ("config.json", "tokenizer.json", "*.safetensors")
 """The files of a model folder."""
-CHECKSUMS_FILE = "checksums.json"
-"""Beside converted weights: the CRC-32 of each of these files, by its name."""
 
 
 def backbone_id(name: str) -> str:
@@ -60,11 +57,8 @@ def backbone_id(name: str) -> str:
     return slug or "model"
 
 
-def local_weights(name: str) -> tuple[Path, str]:
-    """Return the local safetensors folder of a backbone, and its weight hash.
-
-    A .gguf is converted once, into the cache. The hash is 16 hex digits of a sha256: that of the
-    GGUF where there is one, else that of the hashes of the safetensors files.
+def local_weights(name: str) -> Path:
+    """Return the local safetensors folder of a backbone; a .gguf is converted once, into the cache.
 
     Raises
     ------
@@ -76,7 +70,7 @@ def local_weights(name: str) -> tuple[Path, str]:
         if path.suffix == ".gguf" and path.is_file():
             return _converted(path)
         if path.is_dir():
-            return path, _hash_folder(path)
+            return _with_all_files(path)
         known_names = ", ".join(BACKBONES)
         raise InputError(
             f"unknown backbone {name!r}: "
@@ -87,12 +81,11 @@ def local_weights(name: str) -> tuple[Path, str]:
     spec = BACKBONES[name]
     if spec.gguf_sha256:
         converted = _cache_folder(spec.gguf_sha256)
-        if _is_whole(converted):
-            return converted, spec.gguf_sha256[:16]
+        if not _missing(converted):
+            return converted
     if not spec.wheel:
         with suppress(FileNotFoundError):  # raised where the hub client's cache does not hold it
-            snapshot = _snapshot(spec, local_files_only=True)
-            return snapshot, _hash_folder(snapshot)
+            return _with_all_files(_snapshot(spec, local_files_only=True))
 
     advice = f"M2_BACKBONE={DEFAULT_BACKBONE} runs without it"
     if spec.wheel:
@@ -104,6 +97,26 @@ def local_weights(name: str) -> tuple[Path, str]:
         f"backbone {name} is not on this machine: run `m2 model {name}` once to download "
         f"{spec.about}; {advice}"
     )
+
+
+def hash_of_files(name: str) -> str:
+    """Return 16 hex digits that tell a backbone's weights, which are in files, from all others.
+
+    They are of a sha256: that of the .gguf that the weights were converted from, else that of the
+    hashes of the safetensors files. The files of a folder or of the hub are read for it.
+
+    Raises
+    ------
+    InputError
+        As `local_weights`.
+    """
+    folder = local_weights(name)
+    if folder.parent == cache_dir() and folder.name.startswith("gguf-"):  # see `_cache_folder`
+        return folder.name.removeprefix("gguf-")
+    # A model may lie in several files: their hashes are written one after another, in the order of
+    # the files' names, and that text is hashed.
+    hashes = [_sha256(path) for path in sorted(folder.glob("*.safetensors"))]
+    return short_hash("".join(hashes).encode())
 
 
 def fetch_backbone(name: str) -> Path | None:
@@ -120,8 +133,7 @@ def fetch_backbone(name: str) -> Path | None:
     if is_random(name):
         return None
     try:
-        folder, _ = local_weights(name)
-        return folder
+        return local_weights(name)
     except InputError:
         if name not in BACKBONES:
             raise
@@ -172,8 +184,7 @@ def _fetch_wheel(spec: BackboneSpec) -> Path:
                 f"{spec.wheel} holds a {gguf.name} other than the one this project was tested with"
                 f"; try again, or {_copy_hint(spec)}"
             )
-        folder, _ = _converted(gguf)
-        return folder
+        return _converted(gguf)
 
 
 def _copy_hint(spec: BackboneSpec) -> str:
@@ -191,26 +202,24 @@ def _cache_folder(gguf_sha256: str) -> Path:
     return cache_dir() / f"gguf-{gguf_sha256[:16]}"
 
 
-def _converted(gguf: Path) -> tuple[Path, str]:
-    """Return the cache's folder of float32 safetensors for a .gguf, and the hash of that file.
+def _converted(gguf: Path) -> Path:
+    """Return the cache's folder of float32 safetensors for a .gguf, which is converted if need be.
 
-    The file is converted where needed. Reading a GGUF takes 15 s, reading that folder less than
-    one.
+    Reading a GGUF takes 15 s, reading that folder less than one.
     """
-    sha256 = _sha256(gguf)
-    folder = _cache_folder(sha256)
-    if _is_whole(folder):
-        return folder, sha256[:16]
+    folder = _cache_folder(_sha256(gguf))
+    if not _missing(folder):
+        return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _convert(gguf, folder)
     except Exception as error:  # the readers and writers of weights raise many types
-        if not _is_whole(folder):  # else another process was faster
+        if _missing(folder):  # else another process was faster
             raise InputError(
                 f"cannot convert {gguf.name} into {folder} ({first_line(error)}); "
                 "it must be a Llama- or Qwen2-shaped GGUF, and M2_CACHE a folder with 2 GB free"
             ) from error
-    return folder, sha256[:16]
+    return folder
 
 
 def _convert(gguf: Path, folder: Path) -> None:
@@ -236,11 +245,10 @@ def _convert(gguf: Path, folder: Path) -> None:
         model.save_pretrained(new_folder)
         tokenizer.save_pretrained(new_folder)
         share_weights(new_folder)
-        write_json(new_folder / CHECKSUMS_FILE, _checksums(new_folder))
         if folder.exists():
-            if not _fault(folder):  # another process was faster, and may be reading it by now
+            if not _missing(folder):  # another process was faster, and may be reading it by now
                 return
-            folder.rename(Path(scratch, "damaged"))  # it is deleted with the scratch folder
+            folder.rename(Path(scratch, "incomplete"))  # it is deleted with the scratch folder
         # A rename is one step, so no process ever sees a half-written folder under this name.
         new_folder.rename(folder)
 
@@ -254,34 +262,6 @@ def share_weights(folder: Path) -> None:
         shutil.copymode(folder / "config.json", path)
 
 
-def _is_whole(folder: Path) -> bool:
-    """Return whether the cache's folder of converted weights is there and whole; warn of damage."""
-    if not folder.exists():
-        return False
-    fault = _fault(folder)
-    if fault:
-        warn(f"{folder} is damaged and is not used: {fault}")
-    return not fault
-
-
-def _fault(folder: Path) -> str:
-    """Say what is wrong with a folder of converted weights; empty where all is well."""
-    missing = _missing(folder)
-    if missing:
-        return f"no {missing} here"
-    checksums = _checksums(folder)
-    checksums_file = folder / CHECKSUMS_FILE
-    if not checksums_file.exists():
-        # Older versions wrote no checksums, so nothing is known of damage until now.
-        with suppress(InputError):  # the cache may be read-only
-            write_json(checksums_file, checksums)
-        return ""
-    with suppress(ValueError):
-        if read_json(checksums_file) == checksums:
-            return ""
-    return "its files are not those that were written"
-
-
 def _missing(folder: Path) -> str:
     """Return the first needed file that a model folder lacks; empty where it lacks none."""
     for pattern in NEEDED:
@@ -290,24 +270,15 @@ def _missing(folder: Path) -> str:
     return ""
 
 
-def _checksums(folder: Path) -> dict[str, int]:
-    """Return the CRC-32 of each file of a model folder, by its name.
-
-    It finds damage, and is meant for nothing else: half a gigabyte takes 0.2 s, where a sha256
-    takes 0.4 s or, on older processors, 2 s.
-    """
-    paths = [path for pattern in NEEDED for path in folder.glob(pattern)]
-    return {path.name: _crc32(path, path.stat().st_mtime_ns) for path in sorted(paths)}
-
-
-@cache
-def _crc32(path: Path, modified_ns: int) -> int:
-    """Return the CRC-32 of a file; the time of its last change is part of the cache's key."""
-    checksum = 0
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            checksum = zlib.crc32(chunk, checksum)
-    return checksum
+def _with_all_files(folder: Path) -> Path:
+    """Return a model folder; InputError if a needed file is missing."""
+    missing = _missing(folder)
+    if missing:
+        raise InputError(
+            f"{folder}: no {missing} here; "
+            "a backbone folder holds config.json, tokenizer.json and *.safetensors"
+        )
+    return folder
 
 
 @contextmanager
@@ -337,18 +308,3 @@ def _digest(path: Path, modified_ns: int) -> str:
     """Return the sha256 of a file; the time of its last change is part of the cache's key."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _hash_folder(folder: Path) -> str:
-    """Return the weight hash of a model folder, 16 hex digits; InputError if a file is missing."""
-    missing = _missing(folder)
-    if missing:
-        raise InputError(
-            f"{folder}: no {missing} here; "
-            "a backbone folder holds config.json, tokenizer.json and *.safetensors"
-        )
-    weights = sorted(folder.glob("*.safetensors"))
-    # A model may lie in several files: their hashes are written one after another, in the order of
-    # the files' names, and that text is hashed.
-    hashes = [_sha256(path) for path in weights]
-    return short_hash("".join(hashes).encode())

@@ -21,10 +21,6 @@ from .metrics import (
     DECILES, best_and_worst, crps_fair, quantile_loss, quantile_losses, series_mae, summarise,
     weighted_quantile_loss,
 )  # fmt: skip
-from .seasons import (
-    FEWEST_SEASONS, NOTHING_LEFT, Season, checked_seasons, season_length, without_season,
-)  # fmt: skip
-from .trends import Trend
 
 __all__ = [
     "BASELINES",
@@ -32,11 +28,9 @@ __all__ = [
     "CONTEXT_STEPS",
     "DECILES",
     "DEFAULT_FILE",
-    "FEWEST_SEASONS",
     "FORECAST_STEPS",
     "FORMAT_FILE",
     "MOST_VARIABLES",
-    "NOTHING_LEFT",
     "ROUNDINGS",
     "SHORTEST_CONTEXT",
     "SPLIT_SEED",
@@ -45,14 +39,11 @@ __all__ = [
     "UNDERSHOOT",
     "VARIABLES",
     "Scaling",
-    "Season",
     "SeriesSet",
     "TextFormat",
-    "Trend",
     "band",
     "best_and_worst",
     "bootstrap_interval",
-    "checked_seasons",
     "conformal",
     "context_mean",
     "coverage",
@@ -72,7 +63,6 @@ __all__ = [
     "quantile_losses",
     "ranks",
     "scale_of",
-    "season_length",
     "seasonal_naive",
     "series_label",
     "series_mae",
@@ -87,6 +77,5 @@ __all__ = [
     "to_integers",
     "unscale",
     "weighted_quantile_loss",
-    "without_season",
     "write_series",
 ]

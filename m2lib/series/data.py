@@ -7,7 +7,6 @@ cycles.
 """
 
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -26,6 +25,7 @@ from m2lib.series.codec import (
     to_integers,
     without_undershoot,
 )
+from m2lib.series.equations import Rates, predator_prey
 
 STEPS = CONTEXT_STEPS + FORECAST_STEPS  # steps of a series
 # The integrator's relative and absolute tolerance: scipy's defaults, with which the file was made.
@@ -46,12 +46,6 @@ RECIPE = {
     "prey0": (0.8, 1.2),  # prey at time 0
     "predator0": (0.8, 1.2),  # predators at time 0
 }
-Rates = Callable[..., tuple[float, float]]
-"""A right-hand side, called as `predator_prey` is.
-
-It takes the time, the state (prey, predators) and a system's parameters, and returns the rates of
-prey and predators.
-"""
 
 
 @dataclass(frozen=True)
@@ -206,22 +200,6 @@ def write_series(series_set: SeriesSet, path: Path) -> None:
         file["trajectories"] = series_set.trajectories
         file["time"] = series_set.time
     write_atomic(path, buffer.getvalue())
-
-
-def predator_prey(_time: float, state: np.ndarray, *parameters: float) -> tuple[float, float]:
-    """Return the rates of change of prey and predators, dx/dt and dy/dt.
-
-    They are dx/dt = r x (1 - x/K) - a x y / (1 + h x) and dy/dt = e a x y / (1 + h x) - m y. Here x
-    is the prey and y the predators; `RECIPE` names the parameters. The equations are those of
-    Rosenzweig and MacArthur ("Graphical Representation and Stability Conditions of Predator-Prey
-    Interactions", The American Naturalist 97, 1963).
-    """
-    prey, predator = state
-    growth, attack, mortality, handling, conversion, capacity = parameters
-    predation = attack * prey * predator / (1 + handling * prey)
-    prey_rate = growth * prey * (1 - prey / capacity) - predation
-    predator_rate = conversion * predation - mortality * predator
-    return prey_rate, predator_rate
 
 
 def draw_systems(n: int, seed: int) -> np.ndarray:

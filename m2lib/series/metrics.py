@@ -5,7 +5,7 @@ the 90th percentile of a series' own context; those of tables are in the table's
 and truths are (..., steps, variables), samples of one series (m, steps, variables).
 
 The measures of `m2 evaluate`, among them the scaled one (MASE), which needs the past of a series,
-are in `m2lib.forecaster.evaluation`.
+are in `m2tables.evaluation`.
 """
 
 from collections.abc import Iterable, Sequence

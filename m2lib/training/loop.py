@@ -70,8 +70,6 @@ def train(
     on_checkpoint: Callable[[TrainLog, list[Costs]], None] | None = None,
     evaluate: Callable[[], dict] | None = None,
     evaluate_after: Container[int] = (),
-    keep: Callable[[int], None] | None = None,
-    keep_after: Container[int] = (),
     progress: bool = True,
 ) -> TrainLog:
     """Train LoRA adapters and the head's bias of a reduced model in place; at rank 0 all weights.
@@ -108,11 +106,6 @@ def train(
         Called without gradients before the first step, after each step in `evaluate_after` and
         after the last. The log keeps what it returns, with the step.
     evaluate_after : container of int, optional
-        Numbers of completed steps.
-    keep : callable, optional
-        Called with each step in `keep_after` once it is taken. If the run is killed before its next
-        checkpoint, it is called again for the same step, with the same adapter.
-    keep_after : container of int, optional
         Numbers of completed steps.
     progress : bool, optional
         Whether to show a bar.
@@ -207,15 +200,13 @@ def train(
             bar.set_postfix_str(f"loss {recent_loss:.3f}, {speed:.2g} FLOP/s", refresh=False)
             bar.update()
 
-            # 3. Evaluate, hand out the adapter, and write a checkpoint, where any of it is due. The
-            # order matters to a run that is killed between any two lines. The evaluation comes
-            # before the checkpoint, whose log then has it. on_checkpoint counts the costs, and also
-            # comes before: killed between the two, the run takes these steps again, and they are
-            # counted twice, because they were computed twice. The other way round, it would go on
-            # after steps that were never counted.
+            # 3. Evaluate and write a checkpoint, where either is due. The order matters to a run
+            # that is killed between any two lines. The evaluation comes before the checkpoint,
+            # whose log then has it. on_checkpoint counts the costs, and also comes before: killed
+            # between the two, the run takes these steps again, and they are counted twice, because
+            # they were computed twice. The other way round, it would go on after steps that were
+            # never counted.
             evaluate_if_due()
-            if keep and log.step in keep_after:
-                keep(log.step)
             stop = bool(interrupted)  # read once: a Ctrl-C from here on ends the next step
             is_checkpoint_due = (
                 stop

@@ -1,10 +1,6 @@
-"""One table of all errors: those of records, of the yardsticks and of the report.
-
-The errors on real tables, which are in units of their own, have another one (`table_errors`).
-"""
+"""One table of all errors: those of records, of the yardsticks and of the report."""
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,16 +9,11 @@ import pandas as pd
 import study
 from m2lib import series
 from m2lib.errors import InputError
-from m2lib.files import ROOT, read_json
+from m2lib.files import ROOT
 from study import Profile, Record
 from study.records import load_finished
-from study.settings import benchmark_record
 from study.worlds import WORLDS
 
-TABLE_ERRORS = "tables.json"
-REFERENCE = "last value or period"
-"""On real tables: which of the two erred less on a source before its first test origin. Errors are
-in its units."""
 SHORT = {
     "mean of the context, repeated": "context mean",
     "nearest analogue in the context": "analogue",
@@ -144,46 +135,6 @@ def published() -> pd.DataFrame:
     table = pd.read_csv(path, float_precision="round_trip")
     table = table.rename(columns={"series_id": "series"})
     return table.sort_values("series", kind="stable").assign(who="published")
-
-
-def table_errors(path: Path | None = None) -> pd.DataFrame:
-    """Return the record of the benchmark of real tables, a row for each source and forecaster.
-
-    Without a path it is read from `M2_RESULTS` if that holds such a record, else the committed one.
-    """
-    return pd.DataFrame(read_json(path or benchmark_record(TABLE_ERRORS))["rows"])
-
-
-def relative_errors(table: pd.DataFrame, measure: str = "mase") -> pd.DataFrame:
-    """Return the mean `mase` or `loss` of each forecaster (columns) on each source (rows).
-
-    It is given in units of that of REFERENCE.
-    """
-    with_means = table.assign(mean=table[measure].map(np.mean))
-    means = with_means.pivot_table("mean", "source", "forecaster", sort=False)
-    return means.div(means[REFERENCE], axis=0)
-
-
-def table_summary(table: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Return both relative errors and what the 80% band holds, by forecaster (rows).
-
-    The errors are geometric means over the sources of a split.
-    """
-    part = table[table["split"] == split]
-    summaries = pd.DataFrame(
-        {
-            "mase": geometric_mean(relative_errors(part, "mase")),
-            "loss": geometric_mean(relative_errors(part, "loss")),
-        }
-    )
-    shares = part.assign(held=part["held"].map(np.mean))
-    summaries["80% band holds"] = shares.groupby("forecaster")["held"].mean()
-    return summaries.sort_values("mase")
-
-
-def geometric_mean(relative: pd.DataFrame) -> pd.Series:
-    """Return the geometric mean of each column."""
-    return np.exp(np.log(relative).mean())
 
 
 def runs(table: pd.DataFrame) -> Runs:

@@ -19,7 +19,7 @@ import study
 from m2lib.accounting import CONVENTIONS
 from m2lib.series import VARIABLES, crps_fair, ranks, series_mae
 from study import Profile, Record, plots
-from study.paper import drawings, errors, numbers, samples, textbook
+from study.paper import drawings, errors, numbers, samples
 from study.paper.errors import finished_record, recorded_runs
 from study.paper.samples import LOG_VAR, Sampled, median_mae
 from study.paper.scaling import milestones, power_law
@@ -67,10 +67,6 @@ _MEASURED = {
     "mean": "mean MAE (scaled units)",
     "median": "median MAE (scaled units)",
 }
-# Beside the forecast of any table, their median.
-_RIVALS = "median of AutoETS,\nAutoTheta, AutoARIMA"
-# What a step is, by the number of steps in a season.
-_UNITS = {1: "years", 4: "quarters", 7: "days", 12: "months", 52: "weeks"}
 # The line styles of forecasts without a language model.
 _LINE_STYLES = {
     "mean of the context, repeated": ":",
@@ -548,30 +544,6 @@ def changed_worlds(_: Profile) -> Figure:
         ax.grid(axis="y", color="0.9")
     axes[0].invert_yaxis()
     plots.legend_below(figure, axes[:1])
-    return figure
-
-
-def real_tables(_: Profile) -> Figure:
-    """Draw forecasts of the adapter for any table: of each source that judges, the first series.
-
-    Beside it is the median of three statistical forecasters. Each series has a unit of its own.
-    """
-    figure, axes = plt.subplots(2, 4, figsize=(WIDTH, 3.6))
-    # Seven kinds leave the eighth place for the legend.
-    *panels, place_of_legend = axes.flat
-    for ax, row in zip(panels, textbook.pictured_rows(), strict=True):
-        past = np.array(row["context"])
-        deciles = row["deciles"]
-        quantiles = {0.1: deciles[0], 0.5: deciles[4], 0.9: deciles[8]}
-        steps = np.arange(1 - len(past), 1)
-        steps_ahead = np.arange(1, len(row["truth"]) + 1)
-        plots.plot_fan(ax, steps, past, steps_ahead, quantiles, np.array(row["truth"]))
-        ax.plot(steps_ahead, row["rival"], color=COLOURS["error"], ls=":", lw=1.8, label=_RIVALS)
-        ax.set(title=row["source"], yticks=[], xlabel=_UNITS[row["season"]])
-    handles, labels = panels[0].get_legend_handles_labels()
-    legend = place_of_legend.legend(handles, labels, loc="center left", fontsize="small")
-    legend.set_in_layout(False)  # or the last column would be as wide as its words
-    place_of_legend.axis("off")
     return figure
 
 

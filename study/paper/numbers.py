@@ -27,7 +27,7 @@ from m2lib.series import bootstrap_interval, crps_fair
 from m2lib.series.intervals import t_interval
 from study import EXPERIMENTS, REPLICATION, Profile, Record
 from study.networks import TWENTIETHS, network_errors, recorded_networks
-from study.paper import errors, textbook
+from study.paper import errors, real_tables
 from study.paper.errors import Runs, summary
 from study.paper.samples import GREEDY, Sampled, median_mae, sampled
 from study.paper.scaling import MEASURED, milestones, power_law
@@ -66,6 +66,18 @@ PUBLISHED = {
     "published: Qwen2.5-0.5B, final adapter": "final",
 }
 """The report's runs on the test series, by what they are called among the yardsticks."""
+GENERAL = "language"
+"""The name of the adapter `general` among the forecasters of real tables."""
+RIVALS_ON_TABLES = (
+    "last value",
+    "last season",
+    "AutoETS",
+    "AutoTheta",
+    "AutoARIMA",
+    "ensemble",
+    "untuned",
+)
+"""The forecasters of real tables that the PDF compares `general` with."""
 DECISIVE = "prescriptions"
 """The source for judging that decides most of how `general` compares with others."""
 FURTHEST_BEHIND = "prices"
@@ -155,7 +167,7 @@ def numbers(profile: Profile) -> dict[str, Any]:
         },
         "precision": _precision(),
         "featured": _featured(replicas["report"]),
-        "textbook": _textbook(),
+        "textbook": _real_tables(),
         "costs": yardstick_costs(),
         "uncertainty": _uncertainty(profile),
         "best": _best(records["best"], profile.budget),
@@ -171,13 +183,13 @@ def numbers(profile: Profile) -> dict[str, Any]:
 def _names_in_the_paper() -> list[str]:
     """Return the experiments of ours that the paper is about, its trials last, as it lists them.
 
-    What is made for tables, or learns from a few series, is no part of the paper, and of the
-    searches it has the replication's.
+    What learns from a few series is no part of the paper, and of the searches it has the
+    replication's.
     """
     names = []
-    for name, experiment in EXPERIMENTS.items():
+    for name in EXPERIMENTS:
         is_elsewhere = name.startswith(("search/", "context/", "few/"))
-        if not experiment.text_format and not is_elsewhere:
+        if not is_elsewhere:
             names.append(name)
     return sorted(names, key=lambda name: name.startswith("trial/"))
 
@@ -423,27 +435,30 @@ def _beside_published(record: Record, series_ids: Iterable[int]) -> list[dict[st
     return [{"series": i, "mae": maes[i], "published": published[i]} for i in series_ids]
 
 
-def _textbook() -> dict[str, Any]:
-    """Return how `general` compares with others on the textbook's series for judging."""
-    rows = textbook.judged_rows()
-    table = textbook.errors_by_series(rows)
-    loss_table = textbook.errors_by_series(rows, "loss")
-    on_prices = textbook.compared(table.loc[[FURTHEST_BEHIND]], "general", textbook.LAST_VALUE)
+def _real_tables() -> dict[str, Any]:
+    """Return how `general` compares with others on the real series for judging."""
+    judged = real_tables.judged()
+    table = real_tables.errors_by_series(judged)
+    losses = real_tables.errors_by_series(judged, "loss")
+    prices = table.loc[[FURTHEST_BEHIND]]
     return {
         "sources": table.index.unique("source").size,
         "series": len(table),
         "ratios": _ratios(table),
-        "losses": _ratios(loss_table),
+        "losses": _ratios(losses),
         f"without {DECISIVE}": _ratios(table.drop(DECISIVE)),
-        f"losses without {DECISIVE}": _ratios(loss_table.drop(DECISIVE)),
-        FURTHEST_BEHIND: asdict(on_prices),
-        "held": textbook.held(rows, "general"),
+        f"losses without {DECISIVE}": _ratios(losses.drop(DECISIVE)),
+        FURTHEST_BEHIND: asdict(real_tables.compared(prices, GENERAL, real_tables.LAST_VALUE)),
+        "held": real_tables.held(judged[GENERAL]),
     }
 
 
 def _ratios(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Return how many times as large the error of `general` is as each other forecaster's."""
-    return {name: asdict(ratio) for name, ratio in textbook.ratios(table, "general").items()}
+    """Return how many times as large the error of `general` is as each rival's."""
+    ratios = {}
+    for rival in RIVALS_ON_TABLES:
+        ratios[rival] = asdict(real_tables.compared(table, GENERAL, rival).over_series)
+    return ratios
 
 
 def _uncertainty(profile: Profile) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 No model is loaded.
 
 `python -m study pdf` (`make figures`) redraws report/figures/, report/numbers.json and
-report/main.pdf; `python -m study pdf FOLDER` makes the same in a folder of its own.
+report/main.pdf, and writes the tables of README and pages; `python -m study pdf FOLDER` makes the
+PDF in a folder of its own, and leaves the pages as they are.
 """
 
 from inspect import getmembers, isfunction
@@ -18,6 +19,7 @@ from study import PROFILES, REPLICATION, Profile, plots
 from study.paper import figures
 from study.paper.errors import shown_profile
 from study.paper.numbers import numbers
+from study.paper.pages import write_pages
 
 REPORT_FOLDER = ROOT / "report"
 SOURCES = ("main.typ", "references.bib")
@@ -95,6 +97,8 @@ def make_pdf(folder: Path) -> Path:
         plots.save_figure(figure, name, folder=folder / "figures", kind="svg")
         plt.close(figure)
     write_json(folder / "numbers.json", numbers_printed)
+    if folder == REPORT_FOLDER:
+        write_pages(numbers_printed)
     try:
         content = typst.compile(str(folder / "main.typ"), root=str(folder))
     except RuntimeError as error:

@@ -162,7 +162,7 @@ def test_a_job_that_fails_says_where_its_log_is(submit, most_flops):
         pytest.param("--cluster-option gpus_per_node", "give KEY=VALUE", id="no value"),
         pytest.param(
             "--fresh",
-            "--fresh and --reforecast run here, without --cluster",
+            "--fresh runs here, without --cluster",
             id="an option of runs here",
         ),
     ],

@@ -51,7 +51,7 @@ def test_run_says_if_there_is_nothing_to_forecast(study):
 def asked_for(monkeypatch):
     """Return a list of what is asked of `study.run`, which runs nothing.
 
-    An entry has the experiment's name, and which of `fresh` and `reforecast` are set.
+    An entry has the experiment's name, and `fresh` if that is set.
     """
     asked = []
 
@@ -67,17 +67,16 @@ def test_all_are_the_reports_experiments_and_beyond_adds_the_others(study, asked
     study("run --all")
     of_the_report = [name for name, _ in asked_for]
     assert all(EXPERIMENTS[name].group for name in of_the_report)
-    assert len(of_the_report) == 19  # as many as the page on settings says
+    assert len(of_the_report) == 19  # as many as book/reference.md says
 
     asked_for.clear()
     study("run --all --beyond")
     assert [name for name, _ in asked_for] == list(EXPERIMENTS)
 
 
-@pytest.mark.parametrize("option", ["fresh", "reforecast"])
-def test_a_run_is_repeated_as_the_command_says(study, asked_for, option):
-    study(f"run baseline --{option}")
-    assert asked_for == [("baseline", {option})]
+def test_a_run_is_repeated_as_the_command_says(study, asked_for):
+    study("run baseline --fresh")
+    assert asked_for == [("baseline", {"fresh"})]
 
 
 def test_the_model_of_the_active_profile_is_fetched(study):
@@ -130,12 +129,6 @@ def test_the_model_of_the_active_profile_is_fetched(study):
             {},
             "name the experiments to run, or give --all (and --beyond)",
             id="beyond without all",
-        ),
-        pytest.param(
-            "run baseline --fresh --reforecast",
-            {},
-            "--reforecast keeps the training; give one of them",
-            id="fresh and reforecast",
         ),
     ],
 )
@@ -219,7 +212,7 @@ def test_flops_counts_at_the_sizes_of_the_profile_that_is_named(monkeypatch, stu
     out = study("flops default-warm --backbone tiny")
     rows = dict(line.split(maxsplit=1) for line in out.splitlines())
     assert rows["backbone"] == "tiny"
-    assert rows["targets"] == "(q_proj, v_proj)"
+    assert rows["targets"] == "q_proj, v_proj"
     assert rows["steps"] == "700"
     assert rows["length"] == "640"
     # The parts of the model come last, with their sum.
@@ -318,7 +311,7 @@ def test_a_fault_of_the_program_stays_a_traceback(fault, monkeypatch):
 
 
 def test_the_help_and_the_page_of_settings_name_every_command(study):
-    page = (ROOT / "book" / "settings.md").read_text(encoding="utf-8")
+    page = (ROOT / "book" / "reference.md").read_text(encoding="utf-8")
     shown_help = study("--help")
     commands = [name for name in cli.app if not name.startswith("-")]
     for name in commands:

@@ -2,7 +2,6 @@
 on."""
 
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +10,6 @@ from m2lib.decoding import DecodeConfig
 from m2lib.files import ROOT
 from study import experiments
 from study.experiments import EXPERIMENTS, SAMPLED_AT, TEMPERATURES
-from study.plans import trained_with
-from study.profiles import PROFILES
 from study.records import load_record
 
 REPORTED = [experiment for experiment in EXPERIMENTS.values() if experiment.group]
@@ -44,7 +41,7 @@ def test_the_reports_experiments_take_as_many_steps_as_published():
     assert sum(training.steps for training in trained) == 53_250
 
 
-@pytest.mark.parametrize("page", ["settings.md", "results.md"])
+@pytest.mark.parametrize("page", ["reference.md", "results.md"])
 def test_pages_say_how_many_experiments_are_the_reports(page):
     text = (ROOT / "book" / page).read_text(encoding="utf-8")
     counts = re.findall(r"the report's\s+(\d+)\s+experiments", text)
@@ -55,16 +52,6 @@ def test_pages_say_how_many_experiments_are_the_reports(page):
 def test_nothing_of_the_report_is_trained_on_simulated_series():
     for experiment in REPORTED:
         assert not experiment.simulated_from_recipe, experiment.name
-
-
-def test_a_part_of_a_longer_run_is_its_first_steps_and_its_end_is_kept_there():
-    parts = [experiment for experiment in EXPERIMENTS.values() if experiment.part_of]
-    assert {part.name for part in parts} == {"search/expt_1", "search/expt_6", "context/512"}
-    for part in parts:
-        short = trained_with(part.name, PROFILES["report"])
-        long = trained_with(part.part_of, PROFILES["report"])
-        assert replace(long, steps=short.steps) == short
-        assert short.steps in EXPERIMENTS[part.part_of].marks
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])

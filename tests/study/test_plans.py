@@ -7,7 +7,7 @@ import pytest
 
 from m2lib.decoding import DecodeConfig
 from m2lib.errors import InputError
-from m2lib.series import TABLES, split_ids
+from m2lib.series import split_ids
 from m2lib.training import TrainConfig
 from study.experiments import EXPERIMENTS, Experiment
 from study.plans import (
@@ -34,10 +34,6 @@ OTHER_DECLARATIONS = {
     "training": TrainConfig(steps=7, learning_rate=1e-3, rank=2),
     "training_series": 30,
     "simulated_from_recipe": True,
-    "text_format": TABLES,
-    "without": "dynamics",
-    "pairs": 0.5,
-    "shown": 0.5,
     "adapter": AdapterOf(("default",)),
     "split": "test",
     "select": Selection(lambda: [19], reads=(), count=1),
@@ -46,7 +42,7 @@ OTHER_DECLARATIONS = {
     "shuffled": True,
 }
 """What `default-warm` does not declare: another value for each field that decides a number."""
-DECIDE_NO_NUMBER = {"name", "about", "group", "milestones", "marks", "part_of"}
+DECIDE_NO_NUMBER = {"name", "about", "group", "milestones"}
 """The other fields: name and words, what is charged, and what is evaluated or kept on the way."""
 
 

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from m2lib.model import SEMICOLON_ID, text_to_ids
 from m2lib.series import FORECAST_STEPS, VARIABLES, SeriesSet, encode, to_integers
-from m2lib.series.data import Split, predator_prey
+from m2lib.series.data import Split
+from m2lib.series.equations import predator_prey
 from m2lib.training import make_windows
 from study import plots
 from study.paper.drawings.model import TRAINED

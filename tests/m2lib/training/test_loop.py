@@ -7,7 +7,6 @@ import re
 import signal
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,13 +20,14 @@ import torch
 from m2lib.errors import InputError
 from m2lib.model import (
     ALL_TARGETS,
+    PAD_ID,
     inject_lora,
     lora_layers,
     save_adapter,
     text_to_ids,
     trainable,
 )
-from m2lib.series import TABLES, encode
+from m2lib.series import encode
 from m2lib.training import (
     TrainConfig,
     batch_of,
@@ -37,7 +37,6 @@ from m2lib.training import (
     train,
     window_loss,
 )
-from study.synthetic import synthetic_windows
 
 CONFIG = TrainConfig(
     steps=12,
@@ -277,21 +276,29 @@ def test_a_loss_that_is_not_finite_stops_before_the_checkpoint(model, windows, t
     assert not list(tmp_path.iterdir())
 
 
+def drawn_windows(step):
+    """Return the windows of a step: digits that ascend, and a window that ends early."""
+    rng = np.random.default_rng(step)
+    windows = 1 + (rng.integers(10, size=(2, 1)) + np.arange(32)) % 10
+    windows[0, rng.integers(16, 32) :] = PAD_ID
+    return windows
+
+
 @pytest.mark.parametrize(
-    ("settings", "is_synthetic"),
+    ("settings", "is_drawn"),
     [
         pytest.param({"rank": 0}, False, id="all weights"),
         pytest.param({"targets": ALL_TARGETS}, False, id="adapters"),
         pytest.param(
             {"targets": ALL_TARGETS, "tail_weight": 4.0, "decay": "cooldown"},
             True,
-            id="synthetic series",
+            id="windows drawn for each step",
         ),
     ],
 )
-def test_a_stopped_run_ends_as_an_unbroken_one(tiny, windows, tmp_path, settings, is_synthetic):
-    if is_synthetic:
-        windows = synthetic_windows(200, 5, TABLES.for_variables(2), pair_share=0.5)
+def test_a_stopped_run_ends_as_an_unbroken_one(tiny, windows, tmp_path, settings, is_drawn):
+    if is_drawn:
+        windows = drawn_windows
     config = replace(CONFIG, **settings)
 
     unbroken = copy.deepcopy(tiny.model)
@@ -323,47 +330,6 @@ def test_gradients_of_an_earlier_call_do_not_count(tiny, windows, tmp_path):
         adapters.append(adapter_bytes(model))
 
     assert adapters[0] == adapters[1]
-
-
-def train_and_keep(model, windows, steps, checkpoints, is_killed=False):
-    """Train at a constant rate, and return the adapters that are kept after steps 5 and 7.
-
-    They are pairs of the step and the adapter. A killed run ends right after step 7, before its
-    next checkpoint.
-    """
-    config = replace(CONFIG, steps=steps, decay="constant", warmup=0.0)
-    kept = []
-
-    def keep(step):
-        kept.append((step, adapter_bytes(model)))
-        if is_killed and step == 7:
-            raise Killed
-
-    with pytest.raises(Killed) if is_killed else nullcontext():
-        train(model, windows, config, checkpoints, keep=keep, keep_after=(5, 7), progress=False)
-    return kept
-
-
-def test_an_adapter_kept_on_the_way_is_that_of_a_shorter_run(tiny, windows, tmp_path):
-    kept = train_and_keep(copy.deepcopy(tiny.model), windows, 12, tmp_path / "long")
-
-    short = copy.deepcopy(tiny.model)
-    train_and_keep(short, windows, 5, tmp_path / "short")
-
-    assert [step for step, _ in kept] == [5, 7]
-    assert kept[0] == (5, adapter_bytes(short))
-
-
-def test_a_killed_run_keeps_the_adapters_since_its_last_checkpoint_again(tiny, windows, tmp_path):
-    unbroken = train_and_keep(copy.deepcopy(tiny.model), windows, 12, tmp_path / "unbroken")
-
-    folder = tmp_path / "killed"
-    first = train_and_keep(copy.deepcopy(tiny.model), windows, 12, folder, is_killed=True)
-    assert saved_step(folder) == 1
-    again = train_and_keep(copy.deepcopy(tiny.model), windows, 12, folder)
-
-    assert first == unbroken
-    assert again == unbroken
 
 
 def test_a_folder_of_other_windows_is_refused(tiny, windows, tmp_path):

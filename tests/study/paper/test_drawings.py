@@ -7,7 +7,7 @@ from matplotlib.colors import same_color
 from m2lib.accounting import COMPONENTS, Shape, forward_flops
 from m2lib.model import backbone_config
 from m2lib.series import draw_systems, split_ids
-from m2lib.series.data import predator_prey
+from m2lib.series.equations import predator_prey
 from study.paper import drawings
 from study.plots import COLOURS
 

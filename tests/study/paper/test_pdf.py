@@ -1,29 +1,16 @@
-"""The PDF is made of the records as they stand, and shows the figures that the notebooks show.
+"""The PDF is made of the records as they stand, and shows the figures that the notebooks show."""
 
-Where its text and the README put results into words, these are checked here against the numbers.
-"""
-
-import io
 import json
 import re
 import shutil
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pytest
 
 from m2lib.errors import InputError
-from m2lib.files import ROOT, read_json
-from m2lib.forecaster.adapters import GENERAL_FOLDER
-from m2lib.series import BASELINES
-from study import ARMS, EXPERIMENTS, SEARCH, START, STATISTICAL, TUNED, load_record
+from m2lib.files import ROOT
 from study.paper import pdf
-from study.paper.numbers import ANY_TABLE, LONG_RUN
-from study.worlds import OF_USUAL_SIZE
 
 SOURCE = (pdf.REPORT_FOLDER / "main.typ").read_text(encoding="utf-8")
-LAST_VALUE, CONTEXT_MEAN, COPY, LOG_VAR_3 = BASELINES
-LAST_PERIOD = "the last period, repeated"
 
 # Lecture 2 draws the model that runs there, and lecture 7 shows the best of nine otherwise. The
 # lectures that go beyond the report leave out models that a reader has not met yet.
@@ -65,11 +52,6 @@ def test_the_folder_of_figures_holds_those_that_are_drawn():
     assert files == set(pdf.FIGURES), "run `make figures`, and delete what is no longer drawn"
 
 
-def test_the_replications_figures_are_called_by_their_names():
-    named = set().union(*pdf.OF_REPLICATION.values())
-    assert named <= set(pdf.FIGURES)
-
-
 def test_a_figure_of_the_report_is_drawn_from_the_replications_records():
     assert pdf.draw("fig4_baseline_forecasts").get_suptitle() == "qwen2.5-coder-0.5b"
 
@@ -91,43 +73,6 @@ def test_a_figure_of_the_report_is_drawn_from_the_replications_records():
 def test_a_figure_is_drawn_from_the_records_that_its_caption_is_about(name, profile, monkeypatch):
     monkeypatch.setitem(pdf.FIGURES, name, lambda shown: shown.name)
     assert pdf.draw(name) == profile
-
-
-def test_a_figure_or_table_comes_after_the_text_that_calls_it():
-    # A figure is then on the page where it stands in the source, or later.
-    assert "#set figure(placement: auto)" in SOURCE
-
-    labels = re.findall(r"(?m)^\) <([\w-]+)>$", SOURCE)
-    assert len(labels) > 25
-    for label in labels:
-        assert 0 < SOURCE.find(f"@{label}") < SOURCE.find(f"<{label}>"), label
-
-
-def test_no_page_but_the_last_is_half_empty():
-    typst = pytest.importorskip("typst")
-    pages = typst.compile(
-        str(pdf.REPORT_FOLDER / "main.typ"), root=str(pdf.REPORT_FOLDER), format="png", ppi=20
-    )
-
-    assert len(pages) > 10
-    for number, page in enumerate(pages[:-1], start=1):
-        image = plt.imread(io.BytesIO(page), format="png")[..., :3]
-        height = len(image)
-        has_ink = image.min(axis=(1, 2)) < 0.9  # a row of pixels
-        inked = np.flatnonzero(has_ink[: int(0.95 * height)])  # without the page's number
-        gaps = np.diff([*inked, int(0.93 * height)])  # the last one down to the bottom margin
-        assert gaps.max() < height / 4, f"page {number}"
-
-
-def test_no_semicolon_of_a_sentence_ends_an_expression():
-    without_comments_and_code = re.sub(r"(?m)^\s*//.*$|//.*$|`[^`]*`", "", SOURCE)
-    # After an expression Typst swallows a semicolon, unless a backslash stands before it.
-    assert ";" not in without_comments_and_code.replace("\\;", "")
-
-
-def test_no_branch_of_an_expression_is_printed():
-    # In running text Typst ends an `#if` with its line: an `else` on the next line would be text.
-    assert not re.search(r"(?m)^\s*else (\[|if )", SOURCE)
 
 
 def floats_in(path):
@@ -204,194 +149,4 @@ def test_of_a_study_that_the_text_is_not_about_nothing_is_made(
     assert not (tmp_path / "report").exists()
 
 
-@pytest.fixture(scope="module")
-def ours(printed_numbers):
-    """Return the errors of our language models, by experiment."""
-    return printed_numbers["errors"]["ours"]
-
-
-@pytest.fixture(scope="module")
-def on_test(printed_numbers):
-    """Return the errors of all other forecasters on the test series."""
-    return printed_numbers["errors"]["test"]
-
-
-@pytest.fixture(scope="module")
-def published_final(printed_numbers):
-    """Return the errors of the report's final model."""
-    return printed_numbers["errors"]["published"]["final"]
-
-
-def test_our_final_model_has_a_lower_mean_than_the_reports_and_simple_forecasts(
-    ours, on_test, published_final
-):
-    final = ours["final"]
-    assert final["mean"] < published_final["mean"]
-    for name in BASELINES:
-        assert final["mean"] < on_test[name]["mean"], name
-
-
-def test_our_final_model_is_surely_better_than_all_but_the_chosen_autoregression(printed_numbers):
-    gains = printed_numbers["gains"]["ours final"]
-    not_sure = [name for name, gain in gains.items() if gain["mean interval"][0] <= 0]
-    assert not_sure == [f"test {TUNED}"]
-
-
-def test_the_autoregression_over_three_steps_has_a_lower_median_than_our_final_model(
-    ours, on_test, published_final
-):
-    simpler = [on_test[name] for name in (LAST_VALUE, CONTEXT_MEAN, COPY)]
-    models = [ours["final"], ours["final-sampled"], published_final]
-    for errors in (*simpler, *models):
-        assert on_test[LOG_VAR_3]["median"] < errors["median"]
-
-
-def test_copying_is_as_good_as_the_reports_final_model(on_test, published_final):
-    assert abs(on_test[COPY]["mean"] - published_final["mean"]) < 1
-
-
-def test_the_replications_final_model_is_ahead_of_the_copy_by_the_bootstrap_alone(printed_numbers):
-    gain = printed_numbers["gains"]["report final"][f"test {COPY}"]
-    assert gain["mean interval"][0] > 0 > gain["t interval"][0]
-    assert gain["share of three"] > 0.5  # "most of the lead"
-
-
-def test_the_replications_final_model_is_not_surely_ahead_of_the_autoregression(printed_numbers):
-    low, high = printed_numbers["gains"]["report final"][f"test {TUNED}"]["mean interval"]
-    assert low < 0 < high
-
-
-def test_the_paper_tells_how_many_series_the_long_run_learned_from():
-    steps = EXPERIMENTS["best"].training.steps  # of one fresh series each
-    assert f"the long run learned from {steps:,}." in SOURCE
-
-
-def test_the_best_model_of_statistics_is_autoarima_by_its_mean_on_validation(printed_numbers):
-    validation = printed_numbers["errors"]["validation"]
-    means = {name: validation[name]["mean"] for name in STATISTICAL}
-    assert min(means, key=means.get) == "AutoARIMA"
-
-
-def test_on_fresh_series_of_the_recipe_the_long_run_and_log_var_have_equal_medians(printed_numbers):
-    at_home = printed_numbers["errors"]["as trained"]
-    long_run, log_var = at_home[LONG_RUN], at_home[TUNED]
-    assert long_run["mean"] < log_var["mean"]
-    assert f"{long_run['median']:.1f}" == f"{log_var['median']:.1f}"
-
-
-@pytest.mark.parametrize(
-    ("statistic", "ahead_in"),
-    [
-        ("mean", 6),  # "in six of the eight worlds it has a lower mean"
-        ("median", 3),  # "and in three of these a lower median"
-    ],
-)
-def test_in_how_many_worlds_the_adapter_for_any_table_is_ahead_of_plain_forecasts(
-    printed_numbers, statistic, ahead_in
-):
-    assert len(OF_USUAL_SIZE) == 8
-
-    ahead = 0
-    for world in OF_USUAL_SIZE:
-        errors = printed_numbers["errors"][world]
-        plain = [errors[name][statistic] for name in (COPY, TUNED, CONTEXT_MEAN, LAST_PERIOD)]
-        ahead += errors[ANY_TABLE][statistic] < min(plain)
-    assert ahead == ahead_in
-
-
-def test_the_replications_loss_falls_with_the_rate_and_with_the_rank(printed_numbers):
-    runs = printed_numbers["replicated"]["fifth"]
-    losses = np.reshape([runs[name]["loss"] for name in SEARCH], (3, 3))  # rates down, ranks across
-    assert (np.diff(losses, axis=0) < 0).all()
-    assert (np.diff(losses, axis=1) < 0).all()
-
-
-def test_the_paper_tells_what_general_has_cost():
-    facts = read_json(GENERAL_FOLDER / "facts.json")
-    seconds = 0
-    trainings = [name for name in EXPERIMENTS if name.split("-")[0] == "general"]
-    for name in trainings:
-        seconds += load_record("laptop", name).seconds
-
-    assert len(trainings) == 9
-    mantissa, exponent = f"{facts['flops']:.1e}".split("e+")
-    row = f"[9], [{seconds / 3600:.0f}], [${mantissa} times 10^{exponent}$]"
-    assert row in SOURCE
-
-
-def test_our_runs_of_the_reports_experiments_are_a_fiftieth_of_its_training(printed_numbers):
-    charged = 0
-    for record in printed_numbers["records"].values():
-        if record["group"]:  # an experiment of the report
-            charged += record["all flops"]
-    for row in printed_numbers["removed"]:
-        if row["group"]:
-            charged += sum(costs["coursework"] for costs in row["flops"].values())
-
-    training, _ = printed_numbers["table3"]["coursework"]["all"]
-    assert charged / training == pytest.approx(1 / 50, rel=0.1)
-
-
 METHODS = {"AutoETS", "AutoTheta", "AutoARIMA"}
-
-
-def surely(ratios):
-    """Return those that `general` is surely ahead of, and those that it is surely behind."""
-    ahead = {name for name, ratio in ratios.items() if ratio["high"] < 1}
-    behind = {name for name, ratio in ratios.items() if ratio["low"] > 1}
-    return ahead, behind
-
-
-def test_the_paper_tells_whom_general_is_ahead_of_on_real_tables(printed_numbers):
-    on_tables = printed_numbers["textbook"]
-    ahead, behind = surely(on_tables["ratios"])
-    assert ahead == {"untuned", "last value", "last season"}
-    assert behind == {"ensemble"}
-
-    ahead, behind = surely(on_tables["without prescriptions"])
-    assert ahead == {"untuned", "last season"}
-    assert behind == {"AutoETS", "AutoARIMA", "ensemble"}
-
-    ahead, behind = surely(on_tables["losses"])
-    assert ahead == {"untuned", "last value", "last season", *METHODS}
-    assert not behind
-
-    ahead, behind = surely(on_tables["losses without prescriptions"])
-    assert ahead & {"ensemble", *METHODS} == {"AutoTheta"}
-    assert not behind
-
-
-@pytest.mark.parametrize("statistic", ["mean", "median"])
-def test_the_trial_that_weighs_later_tokens_more_is_the_best(ours, statistic):
-    for name in ("rank", "linear", "linear-simulated", "low", "pairs", "cooldown"):
-        assert ours["trial/tail"][statistic] < ours[f"trial/{name}"][statistic], name
-
-
-def test_three_of_the_trials_at_equal_flops_ran_on_two_threads(printed_numbers):
-    on_two = set()
-    for name in (START, *ARMS):
-        if "2 threads" in printed_numbers["records"][name]["device"]:
-            on_two.add(name)
-    # "The first row, both of these and rank 4 ran on two threads and the others on one"
-    assert on_two == {START, "trial/linear-simulated", "trial/rank"}
-
-
-def test_the_minutes_of_the_first_trial_alone_include_its_evaluations():
-    including = set()
-    for name in (START, *ARMS):
-        record = load_record("laptop", name)
-        if record.evaluations and not record.evaluation_seconds:
-            including.add(name)
-    # "only the first row's minutes include its evaluations"
-    assert including == {START}
-
-
-def test_the_replications_first_adapter_was_trained_on_two_threads_in_part(printed_numbers):
-    assert "2 threads" in printed_numbers["replicated"]["report"]["default"]["device"]
-
-
-def test_the_replications_other_adapters_were_trained_on_one_thread(printed_numbers):
-    for name, record in printed_numbers["replicated"]["fifth"].items():
-        # The last device is that of the forecasts in float32, which were made afterwards.
-        *trained_on, _ = record["device"].split("; ")
-        assert all("1 threads" in device for device in trained_on), name

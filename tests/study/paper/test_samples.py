@@ -6,11 +6,8 @@ import numpy as np
 import pytest
 
 from m2lib.series import crps_fair
-from pages import sentences_of
 from study import EXPERIMENTS
 from study.paper import samples
-
-PAPER = sentences_of("report/main.typ")
 
 
 def test_samples_are_compared_with_greedy_forecasts_of_the_test_series():
@@ -37,31 +34,6 @@ def test_the_log_var_draws_as_many_samples_as_the_language_model(sampled):
 
 def test_the_samples_that_are_drawn_are_the_language_models(sampled):
     assert sampled.shown == "final"
-
-
-def test_the_paper_tells_how_much_of_the_lead_three_series_make_up(sampled_on_test):
-    own = sampled_on_test.by_series(crps_fair, "best")
-    leads = (sampled_on_test.by_series(crps_fair, samples.LOG_VAR) - own).sort_values()
-    share = leads.tail(3).sum() / leads.sum()
-    assert f"but three series make up {share:.0%} of that difference." in PAPER
-
-
-def test_the_paper_tells_the_errors_of_the_half_that_each_is_surest_of(sampled_on_test):
-    halves = {}
-    for who in ("best", samples.LOG_VAR):
-        drawn = sampled_on_test.samples[who]  # (series, samples, steps, variables)
-        spread = np.abs(drawn - np.median(drawn, axis=1, keepdims=True)).mean(axis=(1, 2, 3))
-        maes = sampled_on_test.by_series(samples.median_mae, who).to_numpy()[np.argsort(spread)]
-        for half, errors in (("surest", maes[:25]), ("other", maes[25:])):
-            halves[who, half] = f"{errors.mean():.1f} / {np.median(errors):.1f}"
-
-    surest = (
-        f"the adapter has {halves['best', 'surest']} "
-        f"and the regression {halves[samples.LOG_VAR, 'surest']}."
-    )
-    other = f"they have {halves['best', 'other']} and {halves[samples.LOG_VAR, 'other']}."
-    assert surest in PAPER
-    assert other in PAPER
 
 
 def three_times_too_narrow(rng):

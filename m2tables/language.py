@@ -1,0 +1,188 @@
+"""The language model on tables: the adapter `general`, and the samples that it draws.
+
+`general` is SmolLM2-135M with LoRA on all seven linear layers, trained on synthetic series alone
+(book/real_tables.md says how). A series is written as text in three views (`m2tables.views`), and
+the samples are shared out among them. The network of `m2tables.network` is a thousand times as fast
+and has the lower error, so this is for those who want samples of whole courses, several variables
+that are read together, or to see a language model do it.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from m2lib.decoding import BareModel, DecodeConfig, Forecast, forecast, pooled
+from m2lib.errors import InputError
+from m2lib.files import read_json
+from m2lib.model import Backbone, load_adapter, load_backbone
+from m2lib.series import FORMAT_FILE, SHORTEST_CONTEXT, TextFormat
+from m2tables.seasons import Season
+from m2tables.views import Seen, View
+
+GENERAL = Path(__file__).parent / "general"
+"""The folder of the adapter for any table, in the package."""
+VIEWS_FILE = "views.json"
+SAMPLES = 20
+"""Samples of each series, where a caller does not say how many."""
+TEMPERATURE = 0.7
+"""That of the sampling, as in the study."""
+WINDOW_TOKENS = 1024
+"""Of context and forecast together; `general` has learned from no longer texts."""
+BATCH = 12
+"""Contexts that are forecast together."""
+
+
+class LanguageModel:
+    """A language model with an adapter that forecasts any series by sampling."""
+
+    def __init__(
+        self, backbone: Backbone, text_format: TextFormat, views: Sequence[View] = (View(),)
+    ) -> None:
+        """Take a model whose adapter is in it, the text format of that adapter, and its views."""
+        self.backbone = backbone
+        self.text_format = text_format
+        self.views = tuple(views)
+        self._bare = BareModel(backbone.model)
+
+    def __repr__(self) -> str:
+        return f"language model {self.backbone.name}, {self.backbone.dtype}"
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path = GENERAL, *, device: str | None = None, dtype: str | None = None
+    ) -> "LanguageModel":
+        """Load an adapter for tables, by default `general`, and the model that it belongs to.
+
+        Parameters
+        ----------
+        folder : str or Path, optional
+            An adapter's folder, in which text_format.json and views.json say how series are shown.
+        device, dtype : str, optional
+            As `m2lib.load_backbone` takes them.
+
+        Returns
+        -------
+        LanguageModel
+            Ready to forecast. The model is downloaded if need be.
+        """
+        folder = Path(folder)
+        if not (folder / FORMAT_FILE).is_file():
+            raise InputError(f"{folder} holds no adapter for tables ({FORMAT_FILE} is missing)")
+        backbone = load_backbone("smollm2-135m", device=device, dtype=dtype)
+        load_adapter(backbone.model, folder)
+        views_path = folder / VIEWS_FILE
+        rows = read_json(views_path) if views_path.exists() else [{}]
+        text_format = TextFormat(**read_json(folder / FORMAT_FILE))
+        return cls(backbone, text_format, [View(**fields) for fields in rows])
+
+    def sample(
+        self,
+        series: Sequence[np.ndarray],
+        horizon: int,
+        seasons: Sequence[int],
+        *,
+        num_samples: int = SAMPLES,
+        temperature: float = TEMPERATURE,
+        seed: int = 0,
+        views: Sequence[View] | None = None,
+        progress: bool = False,
+    ) -> list[Forecast]:
+        """Sample forecasts of each series.
+
+        Parameters
+        ----------
+        series : sequence of ndarray of float, each of shape (steps, variables)
+            Ten steps or more that are not all alike, physical units.
+        horizon : int
+            Steps to forecast.
+        seasons : sequence of int
+            Steps of each series' season; 1: none.
+        num_samples, temperature, seed : optional
+            How many samples of each series are drawn, and how.
+        views : sequence of View, optional
+            The ways in which the model is shown each series. Default: the adapter's.
+        progress : bool, optional
+            Show a bar.
+
+        Returns
+        -------
+        list of Forecast
+            One for each series. `physical` is (num_samples, horizon, variables).
+
+        Raises
+        ------
+        InputError
+            For more steps than the model's window holds beside a context, and for a series that
+            cannot be written, naming it.
+        """
+        text_format = self.text_format.for_variables(series[0].shape[1])
+        longest = text_format.longest_step
+        steps_read = WINDOW_TOKENS // longest - horizon
+        if steps_read < SHORTEST_CONTEXT:
+            most = WINDOW_TOKENS // longest - SHORTEST_CONTEXT
+            raise InputError(f"the language model writes {most} steps at most; ask for fewer")
+
+        # Three views share 20 samples as 7, 7 and 6.
+        views = tuple(views or self.views)[:num_samples]
+        shares = np.bincount(np.arange(num_samples) % len(views))
+        parts: list[list[Forecast]] = [[] for _ in series]
+        for number, (view, share) in enumerate(zip(views, shares.tolist(), strict=True)):
+            protocol = DecodeConfig(
+                max_new_tokens=longest * horizon,
+                steps=horizon,
+                constrained=True,
+                temperature=temperature,
+                n_samples=share,
+            )
+            all_seen = []
+            for values, length in zip(series, seasons, strict=True):
+                all_seen.append(Seen.of(values, Season.of(values, length), view, steps_read))
+            forecasts = forecast(
+                self._bare,
+                [seen.context for seen in all_seen],
+                protocol,
+                batch_size=BATCH,
+                seed=seed + number,
+                text_format=text_format,
+                progress=progress,
+            )
+            for own, seen, drawn, values in zip(parts, all_seen, forecasts, series, strict=True):
+                # What was never negative stays so.
+                least = np.where(values.min(axis=0) < 0, -np.inf, 0)
+                scaling = seen.back(drawn.scaling, horizon)
+                own.append(replace(drawn, scaling=scaling, least=least))
+        return [pooled(own, num_samples) for own in parts]
+
+    def quantiles(
+        self,
+        series: Sequence[np.ndarray],
+        horizon: int,
+        seasons: Sequence[int],
+        levels: Sequence[float],
+    ) -> np.ndarray:
+        """Forecast quantiles as `m2tables.learner.Learner` does, from 20 samples.
+
+        A series that cannot be written, because it has fewer than ten steps or never changes, keeps
+        its last value.
+        """
+        shape = (len(series), len(levels), horizon, series[0].shape[1])
+        quantiles = np.empty(shape)
+        written = []
+        for number, values in enumerate(series):
+            if len(values) < SHORTEST_CONTEXT or not np.ptp(values, axis=0).all():
+                quantiles[number] = values[-1]
+            else:
+                written.append(number)
+        if written:
+            forecasts = self.sample(
+                [series[number] for number in written],
+                horizon,
+                [seasons[number] for number in written],
+                progress=sys.stderr.isatty(),  # no bar in a log
+            )
+            for number, drawn in zip(written, forecasts, strict=True):
+                quantiles[number] = np.quantile(drawn.physical, levels, axis=0)
+        return quantiles

@@ -1,0 +1,1 @@
+"""Synthetic series without end: what the network for any table learned from."""

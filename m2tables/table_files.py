@@ -1,0 +1,142 @@
+"""Files that hold tables: .csv and .parquet files are read, and written whole or not at all."""
+
+import re
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_integer_dtype
+
+from m2lib.errors import InputError, first_line
+from m2lib.files import check_folder, write_atomic
+from m2tables.tables import IDS
+
+# Significant digits of a forecast in a .csv file. The model writes numbers of two to six digits
+# within the range of what it reads, so most of a float's 17 say nothing. But a series may lie far
+# from zero: at a level of 100,000 times its range, ten digits still show a 100,000th of the range.
+DIGITS = 10
+MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Read the table in a .csv or .parquet file.
+
+    Ids of a .csv file stay text, because 007 would become the number 7. An index of a .parquet file
+    becomes a column, unless it only numbers the rows. InputError for a file that cannot be read, or
+    that is no table.
+    """
+    try:
+        return _read_parquet(path) if Path(path).suffix.lower() == ".parquet" else _read_csv(path)
+    except (OSError, ValueError, ImportError, pd.errors.ParserWarning) as error:
+        problem = getattr(error, "strerror", None) or first_line(error).rstrip(".")
+        if isinstance(error, ImportError):  # pandas names the remedy in a further line only
+            problem = "parquet needs pyarrow, which is missing or too old: pip install -U pyarrow"
+        raise InputError(
+            f"cannot read {path} as a table ({problem}); give a .csv file in UTF-8, with names in "
+            "line 1 and commas between its cells, or a .parquet file"
+        ) from error
+
+
+def _read_parquet(path: str | Path) -> pd.DataFrame:
+    """Read a .parquet file; an index without a name is called timestamp if it has dates."""
+    df = pd.read_parquet(path)
+    index = df.index
+    if any(index.names) or not is_integer_dtype(index):
+        df = df.rename_axis("timestamp") if index.names == [None] else df
+        # After `df.index = df["date"]` there are two of that name, which `columns_of` refuses.
+        df = df.reset_index(allow_duplicates=True)
+    return df.rename(columns=str)  # shops 1 and 2, side by side, were numbers
+
+
+def _read_csv(path: str | Path) -> pd.DataFrame:
+    """Read a .csv file as text, and make numbers of the columns that hold nothing else."""
+    with warnings.catch_warnings():
+        # Where rows have more cells than there are names, as when 1.5 is written 1,5, pandas warns
+        # and drops the rest.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        df = pd.read_csv(
+            path,
+            dtype=str,
+            keep_default_na=False,
+            na_values=[""],
+            index_col=False,
+            skipinitialspace=True,
+        )
+    if len(df.columns) == 1 and (mark := re.search("[;\t|]", df.columns[0])):
+        raise ValueError(
+            f"{mark[0]!r} parts its cells; save it anew with commas and decimal points"
+        )
+    if np.isfinite(pd.to_numeric(df.columns, errors="coerce")).any():  # `inf` is a name
+        raise ValueError(
+            "its first line holds numbers, not names alone; where years or shops stand side by "
+            "side, a column each, df.melt makes rows of them"
+        )
+    return df.apply(_typed)
+
+
+def _typed(cells: pd.Series) -> pd.Series:
+    """Return the numbers of a column of texts, or the texts where one is no number, such as 007.
+
+    Texts for a missing value are NaN, but not among ids, where NA may be Namibia.
+    """
+    cells = cells.str.strip()
+    is_id = str(cells.name).lower() in IDS
+    cells = cells.mask(cells.isin([""] if is_id else MISSING))
+    numbers = pd.to_numeric(cells, errors="coerce")
+    is_code = is_id or cells.str.match(r"0\d").any()
+    return cells if is_code or not numbers.notna().equals(cells.notna()) else numbers
+
+
+def check_output(
+    path: str | Path, force: bool = False, endings: Sequence[str] = (".csv", ".parquet")
+) -> None:
+    """Raise InputError for a file that cannot be written, before hours are spent on its content.
+
+    Refused are a file with none of the `endings`, a parquet file where pyarrow is not installed, a
+    folder, a file in a folder that is read-only, a file that exists, unless `force` is set, and one
+    that cannot be written even so, as where another program on Windows has it open.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in endings:
+        raise InputError(f"{path} does not end in {' or '.join(endings)}; name it so")
+    if path.suffix.lower() == ".parquet" and not find_spec("pyarrow"):
+        raise InputError(
+            f"{path}: parquet needs pyarrow, which is not installed: "
+            "pip install pyarrow, or use .csv"
+        )
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file")
+    if path.exists():
+        if not force:
+            raise InputError(f"{path} exists; name another file, or replace it with --force")
+        try:
+            path.open("r+b").close()  # Windows refuses while Excel has it open
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be replaced ({error.strerror}); close it in other programs, or "
+                "name another file"
+            ) from error
+    check_folder(path.parent)
+
+
+def write_table(frame: pd.DataFrame, path: str | Path, rounded: Sequence[str] = ()) -> None:
+    """Write a table, without its index, to a .csv or .parquet file, whole or not at all.
+
+    In a .csv file the columns of numbers that `rounded` names have ten significant digits, and all
+    others are written in full, as everything is in a .parquet file.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".parquet":
+        content = frame.to_parquet(index=False)
+    else:
+        shorter = {name: frame[name].map(_shortened) for name in rounded}
+        content = frame.assign(**shorter).to_csv(index=False).encode()
+    write_atomic(path, content)
+
+
+def _shortened(number: float) -> float:
+    """Round a number to `DIGITS` significant digits: 16.893273273273273 to 16.89327327."""
+    return float(f"{number:.{DIGITS}g}")
