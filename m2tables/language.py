@@ -7,6 +7,7 @@ and has the lower error, so this is for those who want samples of whole courses,
 that are read together, or to see a language model do it.
 """
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -125,36 +126,42 @@ class LanguageModel:
             most = WINDOW_TOKENS // longest - SHORTEST_CONTEXT
             raise InputError(f"the language model writes {most} steps at most; ask for fewer")
 
-        # Three views share 20 samples as 7, 7 and 6.
+        # Three views share 20 samples as 7, 7 and 6; each draws 7, and the last of them is dropped.
         views = tuple(views or self.views)[:num_samples]
-        shares = np.bincount(np.arange(num_samples) % len(views))
-        parts: list[list[Forecast]] = [[] for _ in series]
-        for number, (view, share) in enumerate(zip(views, shares.tolist(), strict=True)):
-            protocol = DecodeConfig(
-                max_new_tokens=longest * horizon,
-                steps=horizon,
-                constrained=True,
-                temperature=temperature,
-                n_samples=share,
-            )
-            all_seen = []
-            for values, length in zip(series, seasons, strict=True):
-                all_seen.append(Seen.of(values, Season.of(values, length), view, steps_read))
-            forecasts = forecast(
-                self._bare,
-                [seen.context for seen in all_seen],
-                protocol,
-                batch_size=BATCH,
-                seed=seed + number,
-                text_format=text_format,
-                progress=progress,
-            )
-            for own, seen, drawn, values in zip(parts, all_seen, forecasts, series, strict=True):
-                # What was never negative stays so.
-                least = np.where(values.min(axis=0) < 0, -np.inf, 0)
-                scaling = seen.back(drawn.scaling, horizon)
-                own.append(replace(drawn, scaling=scaling, least=least))
-        return [pooled(own, num_samples) for own in parts]
+        protocol = DecodeConfig(
+            max_new_tokens=longest * horizon,
+            steps=horizon,
+            constrained=True,
+            temperature=temperature,
+            n_samples=math.ceil(num_samples / len(views)),
+        )
+        names = []
+        all_seen = []
+        for number, (values, length) in enumerate(zip(series, seasons, strict=True)):
+            season = Season.of(values, length)
+            for view_number, view in enumerate(views):
+                names.append(f"{number}, view {view_number}")
+                all_seen.append(Seen.of(values, season, view, steps_read))
+        forecasts = forecast(
+            self._bare,
+            [seen.context for seen in all_seen],
+            protocol,
+            batch_size=BATCH,
+            seed=seed,
+            ids=names,
+            text_format=text_format,
+            progress=progress,
+        )
+        drawn = []
+        for number, values in enumerate(series):
+            # What was never negative stays so.
+            least = np.where(values.min(axis=0) < 0, -np.inf, 0)
+            parts = []
+            for place in range(number * len(views), (number + 1) * len(views)):
+                scaling = all_seen[place].back(forecasts[place].scaling, horizon)
+                parts.append(replace(forecasts[place], scaling=scaling, least=least))
+            drawn.append(pooled(parts, num_samples))
+        return drawn
 
     def quantiles(
         self,

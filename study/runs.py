@@ -390,11 +390,7 @@ def forecast_entries(
     backbone: Backbone, data: SeriesSet, ids: list[int], protocol: DecodeConfig
 ) -> dict[int, Entry]:
     """Forecast some series in one batch, and return the entries of a record, by series id."""
-    # Each batch starts again from seed 0, so that a resumed run draws what an unbroken one does.
-    # Series at the same place in two batches therefore share their draws.
-    forecasts = forecast(
-        backbone, data.contexts[ids], protocol, batch_size=len(ids), seed=0, ids=ids
-    )
+    forecasts = forecast(backbone, data.contexts[ids], protocol, batch_size=len(ids), ids=ids)
     truths = to_integers(data.truths[ids], data.scales[ids], protocol.rounding)
     entries = {}
     for series_id, ahead, truth in zip(ids, forecasts, truths, strict=True):

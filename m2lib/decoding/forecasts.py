@@ -4,10 +4,12 @@
 token, in batches (`m2lib.decoding.generation`), and reads the new text back as numbers.
 """
 
-from collections.abc import Sequence
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from threading import Event
 
 import numpy as np
 import torch
@@ -16,13 +18,9 @@ from numpy.typing import ArrayLike
 from m2lib import settings
 from m2lib.decoding.bare_model import BareModel
 from m2lib.decoding.generation import DecodeConfig, generate
-from m2lib.decoding.threads import decoding_threads
 from m2lib.errors import InputError, check_count
 from m2lib.model import SEMICOLON_ID, Backbone, ids_to_text, text_to_ids
 from m2lib.series import STUDY, Scaling, TextFormat, series_label, stretched
-
-if TYPE_CHECKING:
-    from tqdm.auto import tqdm
 
 DELAY = 2  # seconds before a bar is shown, so that short work shows none
 
@@ -70,16 +68,6 @@ class Forecast:
         samples = self.scaling.physical(self.values)
         return np.maximum(stretched(samples, self.spread), self.least)
 
-    @property
-    def mean(self) -> np.ndarray:
-        """The mean of the samples in physical units: (steps, variables).
-
-        They are taken as the model drew them. Moved away from their median, samples of a skewed
-        series would have too large a mean: of 0, 0 and 3 it is 1, and with a spread of 2 they are
-        0, 0 and 6.
-        """
-        return np.maximum(self.scaling.physical(self.values), self.least).mean(axis=0)
-
 
 def forecast(
     model: Backbone | BareModel,
@@ -89,7 +77,6 @@ def forecast(
     batch_size: int = 10,
     seed: int = 0,
     ids: Sequence[int | str] | None = None,
-    temperatures: Sequence[float] | None = None,
     text_format: TextFormat = STUDY,
     progress: bool = False,
 ) -> list[Forecast]:
@@ -98,8 +85,13 @@ def forecast(
     The contexts are written as they are. `m2tables.Forecaster` also takes out seasons and
     trends, reads tables, and returns quantiles.
 
-    In float32 greedy forecasts do not depend on the batch. But in bfloat16 its size can tip the
-    balance between two nearly equal tokens, after which the forecast takes another course.
+    On a CPU the contexts are shared out among workers, one for each of PyTorch's threads
+    (`torch.set_num_threads`, `OMP_NUM_THREADS`). Each computes batches of its own with a single
+    thread, so that none waits for another.
+
+    In float32 forecasts depend neither on the number of workers nor on the batch. But in bfloat16
+    the size of a batch can tip the balance between two nearly equal tokens, after which the
+    forecast takes another course.
 
     Parameters
     ----------
@@ -112,13 +104,11 @@ def forecast(
     config : DecodeConfig
         The protocol.
     batch_size : int, optional
-        Number of contexts that are decoded together.
+        Number of contexts that are decoded together, at most.
     seed : int, optional
-        Seed of the sampling.
+        Seed of the sampling. With the name of a series it decides its samples.
     ids : sequence of int or str, optional
-        Names of the series for errors (default: their numbers in `contexts`).
-    temperatures : sequence of float, optional
-        As in `generate`, one for each context.
+        Names of the series (default: their numbers in `contexts`).
     text_format : TextFormat, optional
         How the contexts are written, and the forecasts read.
     progress : bool, optional
@@ -155,7 +145,7 @@ def forecast(
     # token of the prompt and each new one, of which well-formed steps take no more than this.
     most_new = min(config.max_new_tokens, config.steps * text_format.longest_step)
     longest_prompt = bare.max_positions - most_new
-    names = range(len(arrays)) if ids is None else ids
+    names = list(range(len(arrays)) if ids is None else ids)
     prompts = []
     work = []  # the tokens of each prompt and of what will be written after it, for the bar
     for name, context in zip(names, arrays, strict=True):
@@ -175,10 +165,9 @@ def forecast(
         # New steps are taken to be as long as those of the context are in the mean.
         work.append(len(prompt) + config.n_samples * config.steps * len(text) // len(context))
 
-    # 2. Let the model go on with them, batch by batch. One random stream serves all batches. It is
-    # drawn on the CPU, so that a seed gives the same numbers on every device.
-    generator = torch.Generator().manual_seed(int(seed))  # it takes none of NumPy's whole numbers
-    forecasts = []
+    # 2. Let the model go on with them, batch by batch.
+    workers = _count_workers(bare, len(prompts))
+    size = _batch_size(len(prompts), batch_size, workers)
     bar = tqdm(
         total=sum(work),
         desc="forecast",
@@ -188,47 +177,108 @@ def forecast(
         delay=DELAY,
         disable=not progress or settings.bars_are_off(),
     )
-    with bar, decoding_threads(bare.embedding.device):
-        for start in range(0, len(prompts), batch_size):
-            batch = slice(start, start + batch_size)
-            advance = partial(_advance, bar, sum(work[: start + batch_size]))
-            generated, passes = generate(
-                bare,
-                prompts[batch],
-                config,
-                generator,
-                temperatures=None if temperatures is None else temperatures[batch],
-                text_format=text_format,
-                tick=advance,
-            )
-            advance(sum(work[batch]))  # to the batch's end, if its texts came out shorter
+    stopped = Event()
 
-            # 3. Read the new texts as numbers.
-            longest = max(len(prompt) for prompt in prompts[batch])
-            for prompt, context, samples, sample_passes in zip(
-                prompts[batch], arrays[batch], generated, passes, strict=True
-            ):
-                texts = tuple(ids_to_text(sample) for sample in samples)
-                values, repairs = read_back(texts, context, config, text_format)
-                forecasts.append(
-                    Forecast(
-                        texts=texts,
-                        values=values,
-                        repairs=repairs,
-                        scaling=text_format.reading(context, config.rounding),
-                        prompt_tokens=len(prompt),
-                        new_tokens=tuple(len(sample) for sample in samples),
-                        padded_tokens=longest,
-                        passes=tuple(sample_passes),
-                        spread=text_format.spread,
-                    )
+    def decode(start: int) -> list[Forecast]:
+        """Forecast the batch of contexts that begins at `start`."""
+        batch = slice(start, start + size)
+        to_go = sum(work[batch])
+
+        def tick(tokens: int) -> None:
+            """Move the bar on, but not beyond the batch's end."""
+            nonlocal to_go
+            if stopped.is_set():
+                raise KeyboardInterrupt
+            moved = min(tokens, to_go)
+            to_go -= moved
+            with bar.get_lock():
+                bar.update(moved)
+
+        generated, passes = generate(
+            bare,
+            prompts[batch],
+            config,
+            [_random_stream(seed, name) for name in names[batch]],
+            text_format=text_format,
+            tick=tick,
+        )
+        tick(to_go)  # to the batch's end, if its texts came out shorter
+
+        # 3. Read the new texts as numbers.
+        longest = max(len(prompt) for prompt in prompts[batch])
+        forecasts = []
+        for prompt, context, samples, sample_passes in zip(
+            prompts[batch], arrays[batch], generated, passes, strict=True
+        ):
+            texts = tuple(ids_to_text(sample) for sample in samples)
+            values, repairs = read_back(texts, context, config, text_format)
+            forecasts.append(
+                Forecast(
+                    texts=texts,
+                    values=values,
+                    repairs=repairs,
+                    scaling=text_format.reading(context, config.rounding),
+                    prompt_tokens=len(prompt),
+                    new_tokens=tuple(len(sample) for sample in samples),
+                    padded_tokens=longest,
+                    passes=tuple(sample_passes),
+                    spread=text_format.spread,
                 )
-    return forecasts
+            )
+        return forecasts
+
+    starts = range(0, len(prompts), size)
+    with bar:
+        if workers == 1:
+            parts = list(map(decode, starts))
+        else:
+            parts = _share_out(decode, starts, workers, stopped)
+    return [one for part in parts for one in part]
 
 
-def _advance(bar: "tqdm[Any]", end: int, tokens: int) -> None:
-    """Move a bar on by some tokens, but not beyond `end`, where its batch ends."""
-    bar.update(min(tokens, end - bar.n))
+def _count_workers(bare: BareModel, num_prompts: int) -> int:
+    """Return how many batches are computed at the same time: on a CPU one for each thread."""
+    if bare.embedding.device.type != "cpu":
+        return 1
+    return max(1, min(torch.get_num_threads(), num_prompts))
+
+
+def _batch_size(num_prompts: int, most: int, workers: int) -> int:
+    """Return the size of batches that keep all workers busy to the end.
+
+    50 prompts in batches of 10 for 2 workers are 3 rounds of 2 batches, and so batches of 9.
+    """
+    rounds = math.ceil(num_prompts / (most * workers))
+    return max(1, math.ceil(num_prompts / max(1, rounds * workers)))
+
+
+def _random_stream(seed: int, name: int | str) -> torch.Generator:
+    """Return the random numbers of one series.
+
+    They are drawn on the CPU, so that they are the same on every device.
+    """
+    key = zlib.crc32(name.encode()) if isinstance(name, str) else int(name)
+    (state,) = np.random.SeedSequence((int(seed), key)).generate_state(1)
+    return torch.Generator().manual_seed(int(state))
+
+
+def _share_out(
+    decode: Callable[[int], list[Forecast]], starts: Sequence[int], workers: int, stopped: Event
+) -> list[list[Forecast]]:
+    """Decode batches in Python threads with one thread of PyTorch's each.
+
+    While a thread computes, PyTorch lets go of the interpreter's lock. Ctrl-C and errors set
+    `stopped`, at which all of them end after their next token.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        return list(pool.map(decode, starts))
+    finally:
+        stopped.set()
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 def _check_room(config: DecodeConfig, text_format: TextFormat) -> None:

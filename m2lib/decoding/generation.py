@@ -21,7 +21,8 @@ from m2lib.series import FORECAST_STEPS, ROUNDINGS, STUDY, TextFormat
 DECODE_VERSION = 2
 """The version of the decoding, which stands in every record.
 
-Raise it when the same model, contexts and config give other tokens than before.
+Raise it when the same model, contexts and config give other tokens than before, or samples of
+another distribution. Which random numbers they are drawn with does not count.
 """
 # Finished rows leave the batch together, once at most this share of its rows still writes, because
 # the cache is copied each time that any leave.
@@ -153,9 +154,8 @@ def generate(
     model: torch.nn.Module | BareModel,
     prompts: list[list[int]],
     config: DecodeConfig,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
     engine: type = Engine,
-    temperatures: Sequence[float] | None = None,
     text_format: TextFormat = STUDY,
     tick: Callable[[int], object] | None = None,
 ) -> tuple[list[list[list[int]]], list[list[int]]]:
@@ -173,13 +173,11 @@ def generate(
         Non-empty lists of ids 0-12, of mixed lengths.
     config : DecodeConfig
         The protocol; each prompt has `n_samples` samples. The prompts are not cut again.
-    generator : torch.Generator, optional
-        A generator on the CPU, for sampling (default: torch's own).
+    generator : torch.Generator or sequence of torch.Generator, optional
+        For sampling, on the CPU: one for all prompts (default: torch's own), or one for each, whose
+        samples then do not depend on the other prompts.
     engine : type, optional
         The class that runs the model, `Engine` or `Reference`.
-    temperatures : sequence of float, optional
-        The temperature of each prompt, above 0, where the protocol samples (default: that of the
-        protocol, for all of them).
     text_format : TextFormat, optional
         The format of the prompts, for the grammar.
     tick : callable, optional
@@ -205,19 +203,17 @@ def generate(
         # says which sample each of them is. Of 2 prompts with 2 samples each, sample 1 has left:
         #     row              0  1  2
         #     sample_of_row    0  2  3      row 1 is sample 2, which is the first of prompt 1
-        # `written`, `passes` and `temperature` are indexed by sample, and never shrink. Indexed by
-        # row are sample_of_row, steps_to_go, logits, draws, tokens, and what `rows` and the
-        # grammar keep; these shrink together.
+        # `written` and `passes` are indexed by sample, and never shrink. Indexed by row are
+        # sample_of_row, steps_to_go, logits, draws, tokens, and what `rows` and the grammar keep;
+        # these shrink together.
         sample_of_row = torch.arange(count, device=device)
         steps_to_go = torch.full((count,), config.steps, device=device)  # 0: the row is done
         written: list[list[int]] = [[] for _ in range(count)]
         passes = torch.zeros(count, dtype=torch.long, device=device)
-        if temperatures is None:
-            temperatures = [config.temperature] * len(prompts)
         # At these bounds the likeliest token is certain, or all are equally likely. Far beyond them
         # float32 overflows, and every sample would be empty.
-        by_prompt = torch.tensor(temperatures, dtype=torch.float32).clamp(1e-30, 1e30)
-        temperature = by_prompt.repeat_interleave(n).to(device)[:, None]  # by sample, (count, 1)
+        temperature = min(max(config.temperature, 1e-30), 1e30)
+        generators = generator if isinstance(generator, Sequence) else [generator] * len(prompts)
 
         for length in range(1, config.max_new_tokens + 1):
             # 1. Choose a token for each row; rows that are done, and have not left yet, get pads.
@@ -226,8 +222,9 @@ def generate(
             if config.temperature > 0:
                 # One draw for each sample, whether its row is still there or not, so that the order
                 # in which rows leave changes nothing.
-                draws = torch.rand(count, generator=generator).to(device)[sample_of_row]
-            tokens = _choose(logits, temperature[sample_of_row], draws)
+                draws = torch.cat([torch.rand(n, generator=one) for one in generators])
+                draws = draws.to(device)[sample_of_row]
+            tokens = _choose(logits, temperature, draws)
             tokens = tokens.masked_fill(steps_to_go == 0, PAD_ID)
 
             # 2. Note what was written, and which rows end with it: a semicolon ends a step, a pad
@@ -264,13 +261,11 @@ def generate(
     return new, passes.view(-1, n).tolist()
 
 
-def _choose(
-    logits: torch.Tensor, temperature: torch.Tensor, draws: torch.Tensor | None
-) -> torch.Tensor:
+def _choose(logits: torch.Tensor, temperature: float, draws: torch.Tensor | None) -> torch.Tensor:
     """Choose the token of each row: the likeliest, or one sampled by the row's draw in [0, 1).
 
-    `temperature` is (rows, 1), and is read only if there are draws. A draw is turned into a token
-    by inverting the cumulative distribution function.
+    The temperature is read only if there are draws. A draw is turned into a token by inverting the
+    cumulative distribution function.
     """
     if draws is None:
         return logits.argmax(-1)

@@ -20,6 +20,15 @@ from m2lib.model.vocabulary import PAD_ID, SEMICOLON_ID, ids_to_text, text_to_id
 from m2lib.series.codec import TABLES, TextFormat, decode, encode, to_integers
 
 
+@pytest.fixture(autouse=True)
+def threads():
+    """Let one worker forecast, and return a function that sets how many there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
 def test_a_forecast_reports_what_it_read_and_wrote(tiny, data):
     config = DecodeConfig.as_published(context_tokens=512)
     (made,) = forecast(tiny, data.contexts[[141]], config)
@@ -232,23 +241,58 @@ def test_samples_differ_and_depend_on_the_seed(tiny, data):
     assert forecast(tiny, contexts, SAMPLED, seed=2)[1].texts != first[1].texts
 
 
-def test_each_batch_draws_other_numbers(tiny, data):
-    first, second = forecast(tiny, data.contexts[[0, 0]], SAMPLED, batch_size=1)
+def test_equal_series_have_other_samples(tiny, data):
+    first, second = forecast(tiny, data.contexts[[0, 0]], SAMPLED)
     assert first.texts != second.texts
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(SAMPLED, id="sampled"),
+        pytest.param(DecodeConfig(context_tokens=64, steps=2), id="greedy"),
+    ],
+)
+def test_forecasts_depend_neither_on_workers_nor_on_batches(tiny, data, config, threads):
+    texts = []
+    for workers, batch_size in ((1, 10), (2, 10), (4, 10), (1, 2), (2, 1)):
+        threads(workers)
+        made = forecast(tiny, data.contexts[:5], config, batch_size=batch_size)
+        texts.append([one.texts for one in made])
+        assert torch.get_num_threads() == workers
+    assert all(other == texts[0] for other in texts)
+
+
+def test_a_series_has_the_same_samples_beside_others(tiny, data):
+    together = forecast(tiny, data.contexts[:4], SAMPLED, ids=["a", "b", "c", "d"])
+    (alone,) = forecast(tiny, data.contexts[2:3], SAMPLED, ids=["c"])
+    assert alone.texts == together[2].texts
+
+
+def test_each_worker_has_one_thread_and_an_equal_share(tiny, data, threads, note_calls):
+    threads(2)
+    calls = note_calls(
+        forecasts_module, "generate", lambda call: (len(call.prompts), torch.get_num_threads())
+    )
+    forecast(tiny, data.contexts[:6], SAMPLED, batch_size=4)
+    assert calls == [(3, 1), (3, 1)]
+
+
+def test_an_error_in_a_worker_stops_all(tiny, data, threads, monkeypatch):
+    threads(2)
+
+    def fail(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(forecasts_module, "read_back", fail)
+    with pytest.raises(ZeroDivisionError):
+        forecast(tiny, data.contexts[:4], SAMPLED, batch_size=1)
+    assert torch.get_num_threads() == 2
 
 
 def test_a_seed_below_zero_is_refused(tiny, data):
     with pytest.raises(InputError, match=r"^seed is -1; give a whole number of 0 or more"):
         forecast(tiny, data.contexts[:1], SAMPLED, seed=-1)
-
-
-def test_each_context_has_its_own_temperature_in_every_batch(tiny, data):
-    temperatures = [1.0, 1.0, 1e-6]
-    *warm, cold = forecast(
-        tiny, data.contexts[:3], SAMPLED, batch_size=2, temperatures=temperatures
-    )
-    assert all(len(set(made.texts)) > 1 for made in warm)
-    assert len(set(cold.texts)) == 1  # the likeliest, five times
 
 
 @pytest.fixture(scope="module")
@@ -268,16 +312,14 @@ def test_the_point_forecast_is_the_median(skewed):
     assert (alone.point == 3).all()
 
 
-def test_the_mean_is_of_samples_as_they_were_drawn(skewed):
-    scaled_one = skewed.scaling.physical(np.ones((20, 2)))
-    # The mean of 0, 0 and 3 is 1; spread, they are 0, 0 and 6.
-    assert skewed.mean == pytest.approx(scaled_one)
-    assert skewed.physical.mean(axis=0) == pytest.approx(2 * scaled_one)
+def test_samples_are_spread_about_their_median(skewed):
+    drawn = skewed.scaling.physical(skewed.values)
+    assert skewed.physical == pytest.approx(2 * drawn)
 
 
-def test_the_mean_is_not_of_values_that_cannot_be(skewed):
+def test_no_sample_lies_below_the_least_possible_value(skewed):
     far_below_zero = replace(skewed.scaling, offset=skewed.scaling.offset - 1e6)
-    assert (replace(skewed, scaling=far_below_zero).mean == 0).all()
+    assert (replace(skewed, scaling=far_below_zero).physical == 0).all()
 
 
 @pytest.mark.parametrize(

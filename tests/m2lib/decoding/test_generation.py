@@ -99,19 +99,6 @@ def test_sampling_follows_the_models_probabilities(tiny):
     assert np.abs(frequency - expected).max() < 4 * largest_deviation
 
 
-def test_each_prompt_may_have_a_temperature_of_its_own(tiny):
-    config = DecodeConfig(constrained=True, temperature=1.0, n_samples=4, steps=2)
-
-    def sampled(**options):
-        generator = torch.Generator().manual_seed(0)
-        return generate(tiny.model, PROMPTS, config, generator, **options)[0]
-
-    assert sampled(temperatures=[1.0, 1.0, 1.0]) == sampled()
-    cold, *warm = sampled(temperatures=[1e-6, 1.0, 1.0])
-    assert all(sample == cold[0] for sample in cold), "they are all the likeliest"
-    assert warm == sampled()[1:]
-
-
 @pytest.mark.parametrize("temperature", [1e-40, 1e-60])
 def test_at_a_temperature_near_zero_the_likeliest_token_is_taken(tiny, temperature):
     def written(**options):
@@ -125,7 +112,7 @@ def test_no_draw_gives_a_token_of_probability_zero():
     never = float("-inf")
     logits = torch.tensor([[never, 0.0, 0.0], [0.0, never, 0.0]])  # two tokens are a half each
     draws = torch.tensor([0.0, 0.5])
-    tokens = generation._choose(logits, torch.ones(2, 1), draws)
+    tokens = generation._choose(logits, 1.0, draws)
     assert tokens.tolist() == [1, 2]
 
 
@@ -133,7 +120,7 @@ def test_no_draw_gives_a_token_behind_the_last():
     """Rounded, the probabilities may add up to less than a draw just below 1."""
     logits = torch.randn(1000, len(SYMBOLS), generator=torch.Generator().manual_seed(0))
     largest_draw = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
-    tokens = generation._choose(logits, torch.ones(1000, 1), largest_draw.expand(1000))
+    tokens = generation._choose(logits, 1.0, largest_draw.expand(1000))
     assert tokens.max() < len(SYMBOLS)
 
 
