@@ -42,8 +42,8 @@ on = $(filter-out 0 no No NO false False FALSE off Off OFF,$(1))
 # These targets write where others read: one at a time.
 .NOTPARALLEL:
 
-.PHONY: help setup model fresh report site browse figures test coverage fuzz processors lint notebooks execute bench \
-	clean
+.PHONY: help setup model fresh report site browse figures test coverage fuzz processors lint notebooks exercises \
+	execute bench clean
 
 help:
 	@echo "make report     execute the notebooks at the active profile, and make a website"
@@ -54,6 +54,8 @@ help:
 	@echo "                make report, else as committed"
 	@echo "make browse     make site, and open each of its pages in Chromium, offline"
 	@echo "make notebooks  open JupyterLab"
+	@echo "make exercises  the lectures without solutions, for you to fill in:"
+	@echo "                exercises/"
 	@echo "make test       lint, unit tests, and the notebooks as a regression test"
 	@echo "make lint       the first part of make test: ruff, mypy, the order of the"
 	@echo "                wings, docstrings"
@@ -166,6 +168,12 @@ fuzz: .venv/.ok
 
 notebooks: model
 	$(BIN)/jupyter lab notebooks
+
+# In a folder beside theirs, so that their links hold. What a reader has filled in is not overwritten.
+exercises: model
+	@[ ! -e exercises ] || { echo "exercises/ is there already; move it away first"; exit 1; }
+	$(BIN)/python -m book.exercises exercises $(NOTEBOOKS)
+	$(BIN)/jupyter lab exercises
 
 execute: model
 	rm -rf build/execute
