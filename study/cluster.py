@@ -15,8 +15,8 @@ from m2lib.settings import out_dir
 from study.experiments import EXPERIMENTS
 from study.plans import earlier, plan_run
 from study.profiles import Profile
+from study.records import finished_record_of
 from study.runs import run
-from study.standing import finished_record_of
 
 # The log holds what the progress bar prints: a line a minute of it, not ten a second.
 DEFAULTS = {

@@ -36,15 +36,13 @@ from study.records import (
     Plan,
     Record,
     adapter_path,
-    load_record,
-    record_path,
-    save_record,
-)
-from study.standing import (
     check_start,
     finished_record_of,
     has_trained_adapter,
+    load_record,
     record_of,
+    record_path,
+    save_record,
 )
 from study.windows import training_windows, watched_windows
 
@@ -103,15 +101,16 @@ def run(
         old_record = None if fresh else record_of(plan, profile, data)
         if old_record and old_record.status == "done":
             return old_record  # another process finished it while this one waited for the lock
-        if not (old_record and has_trained_adapter(old_record, profile)):
+        is_trained = old_record is not None and has_trained_adapter(old_record, profile)
+        if not is_trained:
             check_start(plan, profile)  # before any record is changed
-        planned_run = Run(plan, profile, data, old_record)
+        planned_run = Run(plan, profile, data, old_record, is_trained)
         planned_run.begin()
         planned_run.train_and_forecast()
     return planned_run.record
 
 
-def starting_dtype(plan: Plan, profile: Profile, old: Record | None) -> str:
+def starting_dtype(plan: Plan, profile: Profile, old: Record | None, is_trained: bool) -> str:
     """Return the dtype of what is left to do: of the training, or of the forecasts alone.
 
     A run with a record goes on in the dtype in which it began or, if only forecasts are left, in
@@ -121,7 +120,7 @@ def starting_dtype(plan: Plan, profile: Profile, old: Record | None) -> str:
     `fastest_dtype` where they are recorded.
     """
     config = plan.training
-    if old and (not config or has_trained_adapter(old, profile)):  # only forecasts are left
+    if old and (not config or is_trained):  # only forecasts are left
         return old.forecast_dtype or old.dtype
     if old:
         return old.dtype
@@ -156,8 +155,18 @@ class Run:
     - `train_and_forecast`, when all is done.
     """
 
-    def __init__(self, plan: Plan, profile: Profile, data: SeriesSet, old: Record | None) -> None:
-        """Load the model, and take up the old record of this very run, or make a new one."""
+    def __init__(
+        self,
+        plan: Plan,
+        profile: Profile,
+        data: SeriesSet,
+        old: Record | None,
+        is_trained: bool,
+    ) -> None:
+        """Load the model, and take up the old record of this very run, or make a new one.
+
+        `is_trained` says that the old record's training has ended, and its adapter is there.
+        """
         self.plan = plan
         self.profile = profile
         self.data = data
@@ -166,7 +175,8 @@ class Run:
         workload = costs.workload(self.experiment, profile, plan.start)
         self.work = replace(workload, num_forecasts=len(plan.series))
         self.folder = adapter_path(profile, plan.name)
-        self.backbone = load_model(plan, profile, starting_dtype(plan, profile, old))
+        self.is_trained = is_trained
+        self.backbone = load_model(plan, profile, starting_dtype(plan, profile, old, is_trained))
         self.shape = Shape.of(self.backbone.model.config)
         self.is_new = not old
         setup = provenance(self.backbone.device)
@@ -226,10 +236,7 @@ class Run:
         profile = self.profile
         record = self.record
         # Training goes on from a checkpoint, which may be older than the record, or gone.
-        if has_trained_adapter(record, profile):
-            steps_done = self.work.steps
-        else:
-            steps_done = training.saved_step(self.checkpoints)
+        steps_done = self.work.steps if self.is_trained else training.saved_step(self.checkpoints)
         most_costs = costs.estimate(self.work, self.shape, steps_done, len(record.series))
         record.flops["reserved"] = sum_costs(*most_costs.values())
         if profile.live or not self.experiment.group:
@@ -248,12 +255,11 @@ class Run:
     def train_and_forecast(self) -> None:
         """Do whatever the plan asks for and the record does not have yet."""
         config = self.plan.training
-        is_trained = has_trained_adapter(self.record, self.profile)
-        if is_trained:
+        if self.is_trained:
             model.load_adapter(self.backbone.model, self.folder)
         elif self.plan.start:  # the earlier run, on whose adapter this one builds
             model.load_adapter(self.backbone.model, adapter_path(self.profile, self.plan.start))
-        if config and not is_trained:
+        if config and not self.is_trained:
             self.train_weights(config)
             # The profile may prescribe another dtype for forecasts, in which the model is then
             # loaded anew. At rank 0 it stays, because the trained weights are only in memory.

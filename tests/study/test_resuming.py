@@ -9,7 +9,7 @@ import torch
 from m2lib import provenance
 from m2lib.errors import InputError
 from m2lib.settings import out_dir
-from study import runs, standing
+from study import records, runs
 from study.costs import budget_of
 from study.plans import plan_run
 from study.profiles import Profile
@@ -242,4 +242,4 @@ def test_a_run_that_was_killed_before_it_had_an_adapter_has_trained_none(data):
     plan = plan_run("default-warm", SMALL, data)
     losses = [1.0] * plan.training.steps
     killed = Record(plan, dtype="float32", batch_size=2, loss_curve=losses)
-    assert not standing.has_trained_adapter(killed, SMALL)
+    assert not records.has_trained_adapter(killed, SMALL)

@@ -25,7 +25,7 @@ from m2lib.model import (
 from m2lib.series import SeriesSet, crps_fair, decode, encode, split_ids, to_integers
 from m2lib.settings import out_dir
 from m2lib.training import window_loss
-from study import runs, standing, windows
+from study import records, runs, windows
 from study.costs import estimate, workload
 from study.experiments import EXPERIMENTS
 from study.plans import plan_run
@@ -189,7 +189,7 @@ def test_a_plan_of_shuffled_weights_is_computed_with_them(data):
 def test_an_experiment_with_a_model_of_its_own_trains_that_one_in_float32(data, monkeypatch):
     monkeypatch.setenv("M2_DTYPE", "bfloat16")
     plan = plan_run("trial/small", SMALL, data)
-    dtype = runs.starting_dtype(plan, SMALL, None)
+    dtype = runs.starting_dtype(plan, SMALL, None, False)
     backbone = runs.load_model(plan, SMALL, dtype)
     assert backbone.name == plan.backbone == "small"
     assert backbone.dtype == "float32"  # because all of its weights train
@@ -340,11 +340,11 @@ def test_a_record_of_other_series_is_not_taken(data):
     """The errors that chose the series may have changed since."""
     run("baseline", SMALL, data=data)
     plan = plan_run("baseline", SMALL, data)
-    assert standing.finished_record_of(plan, SMALL, data)
+    assert records.finished_record_of(plan, SMALL, data)
 
     other = replace(plan, series=plan.series[1:])
     with pytest.raises(InputError, match=r"is of another run: its series is \(94, 99"):
-        standing.finished_record_of(other, SMALL, data)
+        records.finished_record_of(other, SMALL, data)
 
 
 def test_a_record_that_another_process_has_finished_meanwhile_is_not_overwritten(data, monkeypatch):
