@@ -272,7 +272,7 @@ def _usual_rivals(has_season: bool) -> dict[str, Rival]:
     if has_season:
         rivals[LAST_SEASON] = _last_season
     if find_spec("statsforecast"):
-        rivals |= {name: _statsforecast(name) for name in STATSFORECAST}
+        rivals |= {name: statsforecast_model(name) for name in STATSFORECAST}
     else:
         warn(
             "AutoETS, AutoTheta, AutoARIMA and their median, the best simple forecast, are missing "
@@ -290,7 +290,7 @@ def _last_season(context: np.ndarray, horizon: int, season: int) -> np.ndarray:
     return context[-season:][places] if len(context) >= season else context[-1:][0 * places]
 
 
-def _statsforecast(name: str) -> Rival:
+def statsforecast_model(name: str) -> Rival:
     """Return a model of statsforecast; where it fails, as on very short series, the last value."""
 
     def _forecast(context: np.ndarray, horizon: int, season: int) -> np.ndarray:

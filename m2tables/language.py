@@ -18,7 +18,7 @@ import numpy as np
 from m2lib.decoding import BareModel, DecodeConfig, Forecast, forecast, pooled
 from m2lib.errors import InputError
 from m2lib.files import read_json
-from m2lib.model import Backbone, load_adapter, load_backbone
+from m2lib.model import Backbone, chosen_device, fastest_dtype, load_adapter, load_backbone
 from m2lib.series import FORMAT_FILE, SHORTEST_CONTEXT, TextFormat
 from m2tables.seasons import Season
 from m2tables.views import Seen, View
@@ -62,7 +62,8 @@ class LanguageModel:
         folder : str or Path, optional
             An adapter's folder, in which text_format.json and views.json say how series are shown.
         device, dtype : str, optional
-            As `m2lib.load_backbone` takes them.
+            As `m2lib.model.load_backbone` takes them. By default the dtype is the one in which the
+            device is fastest.
 
         Returns
         -------
@@ -72,6 +73,7 @@ class LanguageModel:
         folder = Path(folder)
         if not (folder / FORMAT_FILE).is_file():
             raise InputError(f"{folder} holds no adapter for tables ({FORMAT_FILE} is missing)")
+        dtype = dtype or fastest_dtype(device or chosen_device())
         backbone = load_backbone("smollm2-135m", device=device, dtype=dtype)
         load_adapter(backbone.model, folder)
         views_path = folder / VIEWS_FILE
