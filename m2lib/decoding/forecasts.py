@@ -22,6 +22,9 @@ from m2lib.errors import InputError, check_count
 from m2lib.model import SEMICOLON_ID, Backbone, ids_to_text, text_to_ids
 from m2lib.series import STUDY, Scaling, TextFormat, series_label, stretched
 
+FEWEST_ROWS = 4
+"""So many samples, over all prompts, are worth a worker of their own: a step of one takes nearly as
+long as a step of four."""
 DELAY = 2  # seconds before a bar is shown, so that short work shows none
 
 
@@ -166,7 +169,7 @@ def forecast(
         work.append(len(prompt) + config.n_samples * config.steps * len(text) // len(context))
 
     # 2. Let the model go on with them, batch by batch.
-    workers = _count_workers(bare, len(prompts))
+    workers = _count_workers(bare, len(prompts), config.n_samples)
     size = _batch_size(len(prompts), batch_size, workers)
     bar = tqdm(
         total=sum(work),
@@ -229,18 +232,22 @@ def forecast(
 
     starts = range(0, len(prompts), size)
     with bar:
-        if workers == 1:
-            parts = list(map(decode, starts))
-        else:
+        if bare.embedding.device.type == "cpu":
             parts = _share_out(decode, starts, workers, stopped)
+        else:
+            parts = list(map(decode, starts))
     return [one for part in parts for one in part]
 
 
-def _count_workers(bare: BareModel, num_prompts: int) -> int:
-    """Return how many batches are computed at the same time: on a CPU one for each thread."""
+def _count_workers(bare: BareModel, num_prompts: int, num_samples: int) -> int:
+    """Return how many batches are computed at the same time: on a CPU one for each thread.
+
+    But a worker has FEWEST_ROWS at least, so little work is left to one.
+    """
     if bare.embedding.device.type != "cpu":
         return 1
-    return max(1, min(torch.get_num_threads(), num_prompts))
+    worth_it = num_prompts * num_samples // FEWEST_ROWS
+    return max(1, min(torch.get_num_threads(), num_prompts, worth_it))
 
 
 def _batch_size(num_prompts: int, most: int, workers: int) -> int:
@@ -267,8 +274,10 @@ def _share_out(
 ) -> list[list[Forecast]]:
     """Decode batches in Python threads with one thread of PyTorch's each.
 
-    While a thread computes, PyTorch lets go of the interpreter's lock. Ctrl-C and errors set
-    `stopped`, at which all of them end after their next token.
+    Threads inside a product would wait for each other thousands of times a second, which takes ten
+    times as long where another program holds a core. While a thread computes, PyTorch lets go of
+    the interpreter's lock. Ctrl-C and errors set `stopped`, at which all of them end after their
+    next token.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

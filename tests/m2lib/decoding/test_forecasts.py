@@ -257,7 +257,7 @@ def test_forecasts_depend_neither_on_workers_nor_on_batches(tiny, data, config, 
     texts = []
     for workers, batch_size in ((1, 10), (2, 10), (4, 10), (1, 2), (2, 1)):
         threads(workers)
-        made = forecast(tiny, data.contexts[:5], config, batch_size=batch_size)
+        made = forecast(tiny, data.contexts[:9], config, batch_size=batch_size)
         texts.append([one.texts for one in made])
         assert torch.get_num_threads() == workers
     assert all(other == texts[0] for other in texts)
@@ -276,6 +276,15 @@ def test_each_worker_has_one_thread_and_an_equal_share(tiny, data, threads, note
     )
     forecast(tiny, data.contexts[:6], SAMPLED, batch_size=4)
     assert calls == [(3, 1), (3, 1)]
+
+
+def test_little_work_has_one_worker(tiny, data, threads, note_calls):
+    threads(2)
+    calls = note_calls(
+        forecasts_module, "generate", lambda call: (len(call.prompts), torch.get_num_threads())
+    )
+    forecast(tiny, data.contexts[:2], DecodeConfig(context_tokens=64, steps=2))
+    assert calls == [(2, 1)]
 
 
 def test_an_error_in_a_worker_stops_all(tiny, data, threads, monkeypatch):
