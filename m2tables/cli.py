@@ -122,7 +122,7 @@ class Task:
     def load(self) -> Forecaster:
         """Load the forecaster, and print which one it is."""
         forecaster = m2tables.Forecaster.from_pretrained(self.model)
-        print(f"forecaster: {forecaster.learner}")
+        print(f"forecaster: {forecaster.model}")
         return forecaster
 
     def check_output(self, path: Path | None, force: bool, endings: tuple[str, ...]) -> None:
@@ -152,8 +152,8 @@ def forecast(
     Parameters
     ----------
     levels
-        The quantiles to write. Below 0.9, for example, the truth should lie 9 times in 10. By
-        default 0.1 0.5 0.9.
+        The quantiles to write; the network has those from 0.025 to 0.975. Below 0.9, for example,
+        the truth should lie 9 times in 10. By default 0.1 0.5 0.9.
     output
         Where to write the forecasts: a .csv file, with ten significant digits, or a .parquet file,
         with all of them. By default they are printed.
@@ -221,8 +221,8 @@ def evaluate(
 
     task.check_output(output, force, (".csv", ".parquet"))
     columns, items = task.read()
-    learner = task.load().learner
-    found = compare(learner, items, columns, task.horizon, origins)
+    model = task.load().model
+    found = compare(model, items, columns, task.horizon, origins)
     print(
         f"forecasts of {task.horizon} steps: {len(found.origins)}; errors as MASE: 1 is the mean "
         "change from season to season, or else from step to step"

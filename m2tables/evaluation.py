@@ -19,7 +19,7 @@ import pandas as pd
 
 from m2lib.errors import InputError, first_line, warn
 from m2lib.series import DECILES, quantile_losses, sign_flip_p, t_interval
-from m2tables.learner import Learner
+from m2tables.quantile_model import QuantileModel
 from m2tables.tables import Columns, Item
 
 OURS = "ours"
@@ -181,7 +181,7 @@ class Evaluation:
 
 
 def evaluate(
-    learner: Learner,
+    model: QuantileModel,
     items: Sequence[Item],
     columns: Columns,
     horizon: int,
@@ -192,7 +192,7 @@ def evaluate(
 
     Parameters
     ----------
-    learner : Learner
+    model : QuantileModel
         Ours.
     items : sequence of Item
         Series of a table. One that is too short for an origin, or had not changed by then, is not
@@ -238,7 +238,7 @@ def evaluate(
         )
     contexts = [item.values[:known] for item, known, _ in cuts]
     seasons = [item.season for item, _, _ in cuts]
-    all_deciles = learner.quantiles(contexts, horizon, seasons, DECILES)
+    all_deciles = model.quantiles(contexts, horizon, seasons, DECILES)
     others = _usual_rivals(has_season=max(seasons) > 1) | (rivals or {})
     compared = []
     for (item, known, unit), context, deciles in zip(cuts, contexts, all_deciles, strict=True):

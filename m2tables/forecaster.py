@@ -18,7 +18,7 @@ from m2lib.errors import InputError, check_count
 from m2lib.series import DECILES
 from m2tables.arrays import series_of
 from m2tables.evaluation import Evaluation, Rival, evaluate
-from m2tables.learner import Learner
+from m2tables.quantile_model import QuantileModel
 from m2tables.tables import Columns, Fill, Item, future_times, items_of
 
 NETWORK, LANGUAGE = "network", "language"
@@ -32,7 +32,7 @@ class Forecaster:
     arrays; `evaluate` compares its forecasts of a table's past with others.
     """
 
-    learner: Learner
+    model: QuantileModel
     """What forecasts."""
 
     @classmethod
@@ -57,9 +57,9 @@ class Forecaster:
             For a source that is none of these.
         """
         if source == NETWORK:
-            from m2tables.network import NetworkLearner
+            from m2tables.network import NetworkModel
 
-            return cls(NetworkLearner())
+            return cls(NetworkModel())
         from m2tables.language import GENERAL, LanguageModel
 
         return cls(LanguageModel.from_pretrained(GENERAL if source == LANGUAGE else source))
@@ -82,7 +82,7 @@ class Forecaster:
         prediction_length : int
             Steps to forecast.
         quantile_levels : sequence of float, optional
-            Between 0.025 and 0.975.
+            Between 0 and 1; of the network between 0.025 and 0.975.
         season : int, optional
             Steps of the season; 1: none. An array has no calendar, so it has to be given.
 
@@ -104,7 +104,7 @@ class Forecaster:
         _check(prediction_length, quantile_levels)
         levels = [*quantile_levels, 0.5]
         seasons = [season] * len(series)
-        written = self.learner.quantiles(series, prediction_length, seasons, levels)
+        written = self.model.quantiles(series, prediction_length, seasons, levels)
         # (series, levels, steps, variables) -> (series, variables, steps, levels)
         quantiles = torch.from_numpy(written).float().permute(0, 3, 2, 1)
         if quantiles.shape[1] == 1:
@@ -134,7 +134,8 @@ class Forecaster:
         prediction_length : int
             Steps to forecast.
         quantile_levels : sequence of float, optional
-            Between 0.025 and 0.975; each has a column, in this order.
+            Between 0 and 1, of the network between 0.025 and 0.975; each has a column, in this
+            order.
         id_column, timestamp_column : str, optional
             The columns that say which series a row belongs to, and when it was. None: the table is
             one series; its rows are in order.
@@ -168,7 +169,7 @@ class Forecaster:
         """Forecast series that `items_of` has taken from a table, as `predict_df` does."""
         _check(prediction_length, quantile_levels)
         levels = [*quantile_levels, 0.5]
-        written = self.learner.quantiles(
+        written = self.model.quantiles(
             [item.values for item in items],
             prediction_length,
             [item.season for item in items],
@@ -231,7 +232,7 @@ class Forecaster:
         """
         columns = columns_named(id_column, timestamp_column, target)
         items = items_of(df, columns, season=season, fill=fill, time_format=time_format)
-        return evaluate(self.learner, items, columns, prediction_length, origins, rivals)
+        return evaluate(self.model, items, columns, prediction_length, origins, rivals)
 
 
 def columns_named(id: str | None, time: str | None, target: str | Sequence[str]) -> Columns:

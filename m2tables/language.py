@@ -68,7 +68,7 @@ class LanguageModel:
         Returns
         -------
         LanguageModel
-            Ready to forecast. The model is downloaded if need be.
+            Ready to forecast. `m2 model` has to have fetched the model before.
         """
         folder = Path(folder)
         if not (folder / FORMAT_FILE).is_file():
@@ -172,7 +172,7 @@ class LanguageModel:
         seasons: Sequence[int],
         levels: Sequence[float],
     ) -> np.ndarray:
-        """Forecast quantiles as `m2tables.learner.Learner` does, from 20 samples.
+        """Forecast quantiles as `m2tables.quantile_model.QuantileModel` does, from 20 samples.
 
         A series that cannot be written, because it has fewer than ten steps or never changes, keeps
         its last value.

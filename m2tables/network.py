@@ -294,8 +294,8 @@ def _continued(
     return torch.quantile(further, torch.tensor(LEVELS), dim=1).permute(1, 0, 2)
 
 
-class NetworkLearner:
-    """The network of the package, as `m2tables.learner.Learner`; each variable is alone."""
+class NetworkModel:
+    """The network of the package, as a `QuantileModel`; it reads each variable alone."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
         """Load the network of a folder."""
@@ -335,7 +335,9 @@ class NetworkLearner:
             For levels beyond those that the network writes.
         """
         if min(levels) < LEVELS[0] or max(levels) > LEVELS[-1]:
-            raise InputError(f"levels go from {LEVELS[0]} to {LEVELS[-1]}, and not to {levels}")
+            raise InputError(
+                f"the network writes quantiles from {LEVELS[0]} to {LEVELS[-1]}; ask for those"
+            )
         variables = [column for values in series for column in values.T]
         lengths: list[int] = np.repeat(seasons, series[0].shape[1]).tolist()
         written = forecast_quantiles(self.network, variables, horizon, lengths)

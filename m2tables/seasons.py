@@ -1,14 +1,11 @@
-"""The season of a series, taken out before a text is written and put back afterwards."""
+"""The season of a series, taken out before it is forecast and put back afterwards."""
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 
-from m2lib.errors import InputError
 from m2lib.series.codec import Scaling
 
 FEWEST_SEASONS = 3  # the repetitions that a season is estimated from, at least
@@ -41,16 +38,12 @@ class Season:
     """The factor by which the level of a series is multiplied."""
     shift: np.ndarray
     """The shift that is then added, in physical units."""
-    shortest: int = 1
-    """Steps of the shortest season that the series is known to have: of a day and a week the day,
-    whichever of them this is."""
+    length: int = 1
+    """Steps of the season that the series is known to have, whether it was taken out or not."""
 
     @classmethod
-    def of(cls, values: np.ndarray, length: int | Sequence[int]) -> "Season":
+    def of(cls, values: np.ndarray, length: int) -> "Season":
         """Estimate the season of a series by classical decomposition [1]_, with medians.
-
-        If several lengths are given, it is the season that `season_length` chooses for the series.
-        A week of 168 hours is taken in the place of a day of 24, and holds it.
 
         The season of a variable multiplies if no value is negative; else it is added. It is the
         median over all repetitions, and outliers are left out of the trend, so one zero or one
@@ -65,8 +58,8 @@ class Season:
         ----------
         values : ndarray of float, shape (steps, variables)
             Physical units.
-        length : int or sequence of int
-            Number of steps of the season, or those of several; with 1 there is none.
+        length : int
+            Number of steps of the season; with 1 there is none.
 
         Returns
         -------
@@ -78,52 +71,20 @@ class Season:
         .. [1] Hyndman and Athanasopoulos, "Forecasting: principles and practice", 3rd edition,
            2021, section 3.4.
         """
-        lengths: list[int] = np.ravel(length).tolist()
-        length = season_length(lengths, len(values))
-        if FEWEST_SEASONS * length > len(values):
-            # Nothing is taken out, so nothing of a season's length is allocated: a day in steps of
-            # a second has 86,400.
-            length = 1
-        factor = np.ones((length, values.shape[1]))
+        # Where nothing is taken out, nothing of a season's length is allocated: a day in steps of a
+        # second has 86,400.
+        estimated = length if FEWEST_SEASONS * length <= len(values) else 1
+        factor = np.ones((estimated, values.shape[1]))
         shift = np.zeros_like(factor)
-        if length > 1:
+        if estimated > 1:
             for variable, series in enumerate(values.T):
-                factor[:, variable], shift[:, variable] = _estimate(series, length)
-        return cls(factor, shift, min(lengths))
+                factor[:, variable], shift[:, variable] = _estimate(series, estimated)
+        return cls(factor, shift, length)
 
     @classmethod
     def none(cls, variables: int) -> "Season":
         """Return the season of a series of so many variables that has none."""
         return cls(np.ones((1, variables)), np.zeros((1, variables)))
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """What the season does to each variable: `multiplied`, `added` or `none`."""
-        kinds = []
-        for factor, shift in zip(self.factor.T, self.shift.T, strict=True):
-            if np.any(factor != 1):
-                kinds.append("multiplied")
-            elif np.any(shift != 0):
-                kinds.append("added")
-            else:
-                kinds.append("none")
-        return tuple(kinds)
-
-    @staticmethod
-    def summary(seasons: Sequence["Season"]) -> str:
-        """Say what was done to a table: `multiplied`, or `3 multiplied, 1 none of 4 series`.
-
-        With several variables each one counts, as in `5 multiplied, 1 added, 2 none of 4 series
-        with 2 targets each`.
-        """
-        counts = Counter(kind for season in seasons for kind in season.kinds)
-        if len(counts) == 1:
-            return next(iter(counts))
-        kinds = ("multiplied", "added", "none")
-        parts = ", ".join(f"{counts[kind]} {kind}" for kind in kinds if counts[kind])
-        variables = len(seasons[0].kinds)
-        each = f" with {variables} targets each" if variables > 1 else ""
-        return f"{parts} of {len(seasons)} series{each}"
 
     def without(self, values: np.ndarray) -> np.ndarray:
         """Take the season out of a series (steps, variables)."""
@@ -144,33 +105,6 @@ class Season:
             scale=scaling.scale * factor,
             offset=scaling.offset * factor + self.shift[places],
         )
-
-
-def without_season(values: np.ndarray, lengths: int | Sequence[int]) -> np.ndarray:
-    """Take out of a series (steps, variables) the season that `Season.of` finds in it."""
-    return Season.of(values, lengths).without(values)
-
-
-def season_length(lengths: Sequence[int], steps: int) -> int:
-    """Return the longest of some seasons that a series of so many steps holds three times.
-
-    Where it holds none three times, the shortest is returned.
-    """
-    fitting_lengths = [length for length in lengths if FEWEST_SEASONS * length <= steps]
-    return max(fitting_lengths, default=min(lengths))
-
-
-def checked_seasons(season: int | Sequence[int]) -> tuple[int, ...]:
-    """Return the lengths of one or several seasons, in ascending order.
-
-    InputError for one that is no whole number from 1 on: a year of 52.18 weeks is given as 52.
-    """
-    lengths: np.ndarray = np.ravel(season)
-    if not len(lengths) or lengths.dtype.kind not in "iu" or lengths.min() < 1:
-        raise InputError(
-            f"season is {season}; give its number of steps, a whole one, or 1 where there is none"
-        )
-    return tuple(sorted(lengths.tolist()))
 
 
 def _estimate(values: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:

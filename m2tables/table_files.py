@@ -14,9 +14,8 @@ from m2lib.errors import InputError, first_line
 from m2lib.files import check_folder, write_atomic
 from m2tables.tables import IDS
 
-# Significant digits of a forecast in a .csv file. The model writes numbers of two to six digits
-# within the range of what it reads, so most of a float's 17 say nothing. But a series may lie far
-# from zero: at a level of 100,000 times its range, ten digits still show a 100,000th of the range.
+# Significant digits of a forecast in a .csv file. Most of a float's 17 say nothing. But a series
+# may lie far from zero: at a level of 100,000 times its range, ten digits show a 100,000th of it.
 DIGITS = 10
 MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
 

@@ -22,7 +22,7 @@ class View:
     """How a series is shown to the model."""
 
     steps: int | None = None
-    """The last steps that are shown, but six seasons at least (of a day and a week: six days);
+    """The last steps that are shown, but six seasons at least;
     None: as many as the model's window holds."""
     season: bool = True
     """Whether the season is taken out, and put back into the forecast. It is in any case if the
@@ -68,7 +68,7 @@ class Seen:
         Seen
             What the model sees.
         """
-        shortest = season.shortest
+        length = season.length
         # A view that leaves the season in does so only if the model can see the season, for which
         # the window may be too short, and if the series changes in what is read. A shop that has
         # closed does not; but without its season such a series changes again, and can be written.
@@ -77,12 +77,12 @@ class Seen:
             season = Season.none(values.shape[1])
         shown_values = season.without(values)[-most_steps:]
         if view.steps is not None:
-            last_steps = shown_values[-max(view.steps, SEASONS_SEEN * shortest) :]
+            last_steps = shown_values[-max(view.steps, SEASONS_SEEN * length) :]
             if _changes(last_steps, shown_values):
                 shown_values = last_steps
         trend = Trend.none(values.shape[1])
         if view.trend:
-            line = Trend.of(shown_values, shortest)
+            line = Trend.of(shown_values, length)
             if _changes(line.without(shown_values), shown_values):
                 trend = line
         return cls(trend.without(shown_values), season, trend, len(values))

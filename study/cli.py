@@ -140,7 +140,7 @@ def status(*, check: Flag = False) -> None:
     data = load_series() if check else None
     print(study.record_path(profile, "*").parent)
     for name in study.EXPERIMENTS:
-        print(f"{name:22s} {_recorded_standing(profile, name, data)}")
+        print(f"{name:26s} {_recorded_standing(profile, name, data)}")
 
 
 def _recorded_standing(profile: Profile, name: str, data: SeriesSet | None) -> str:
@@ -230,7 +230,7 @@ def flops(
     declared = study.experiment_named(experiment)
     backbone = backbone or declared.backbone or settings.read("M2_BACKBONE") or profile.backbone
     sizes = asdict(study.workload(declared, profile))
-    del sizes["watch"]
+    del sizes["watch"], sizes["num_forecasts"]  # neither counts in what is printed
     cli.print_costs(sizes, backbone, convention, as_json)
 
 

@@ -303,7 +303,7 @@ class Run:
             self._store_adapter()
 
     def _store_adapter(self) -> None:
-        """Store the adapter that was trained or taken, and note its hash in the record."""
+        """Store the adapter that was trained, and note its hash in the record."""
         record = self.record
         model.save_adapter(self.backbone.model, self.folder, self.backbone.loaded_by)
         adapter = adapter_hash(self.folder)

@@ -1,4 +1,4 @@
-"""."""
+"""The pages of the book and of the checkout, as tests read them."""
 
 import re
 

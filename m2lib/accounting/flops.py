@@ -52,8 +52,7 @@ def forward_flops(
         Rank of the adapters; 0 is the model without adapters.
     targets : tuple of str, optional
         The projections that have adapters, names of PROJECTIONS. Default: q and v, as in the
-        report; `tuple(PROJECTIONS)` are all seven, which `Forecaster.fit` adapts. Without adapters
-        they change nothing.
+        report; `tuple(PROJECTIONS)` are all seven. Without adapters they change nothing.
     convention : {"coursework", "published", "executed"}, optional
         How to count.
 

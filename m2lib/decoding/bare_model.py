@@ -7,7 +7,6 @@ keys and values of earlier tokens are.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch.nn.functional import linear, rms_norm, silu
@@ -61,8 +60,7 @@ class BareModel:
     The model is read and left as it is. Attention is the caller's part. Query head h reads
     key/value head h // (heads // kv_heads), and d = heads * width.
 
-    Adapters are merged into copies, so the matrices go out of date when the model's weights change:
-    `is_of` tells whether they have.
+    Adapters are merged into copies, so the matrices go out of date when the model's weights change.
 
     Parameters
     ----------
@@ -71,10 +69,6 @@ class BareModel:
     """
 
     def __init__(self, model: torch.nn.Module):
-        # The weights are kept beside their states, so that no new one gets the id of one that is
-        # gone.
-        self._weights = list(model.parameters())
-        self._states = _states(self._weights)
         config = model.config
         self.heads = config.num_attention_heads
         self.kv_heads = config.num_key_value_heads
@@ -87,14 +81,6 @@ class BareModel:
         self.blocks = [_Block(layer) for layer in model.model.layers]
         self.norm = model.model.norm.weight
         self.head = model.get_output_embeddings()
-
-    def is_of(self, model: torch.nn.Module) -> bool:
-        """Return whether these are the matrices of this model with the weights that it has now.
-
-        A training step, another adapter, or a move to another device or dtype makes it False. What
-        is written through `torch.Tensor.data` goes unnoticed, as it does in PyTorch's own checks.
-        """
-        return self._states is not None and self._states == _states(list(model.parameters()))
 
     def positions(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the rotary embedding [1]_ of the first `count` positions, the same for all heads.
@@ -196,24 +182,6 @@ def _can_pack() -> bool:
     if not all(hasattr(operators, name) for name in needed):
         return False
     return operators._is_mkldnn_bf16_supported()
-
-
-@torch.no_grad()
-def _states(weights: list[torch.nn.Parameter]) -> list[tuple[Any, ...]] | None:
-    """Return a state for each weight, which differs once the weight has changed.
-
-    None where a weight was made in inference mode, because PyTorch counts no changes of those.
-    """
-    if any(weight.is_inference() for weight in weights):
-        return None
-    states = []
-    for weight in weights:
-        # A change in place raises the version: `weight.zero_()` makes 0 into 1. A move to another
-        # dtype or device does not, and neither does a step of a fused optimiser, so a weight that
-        # can be trained is also known by its length.
-        length = float(weight.norm()) if weight.requires_grad else 0.0
-        states.append((id(weight), weight._version, weight.dtype, weight.device, length))
-    return states
 
 
 def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

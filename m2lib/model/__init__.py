@@ -9,7 +9,6 @@ from .adapter_files import (
     adapter_hash,
     load_adapter,
     save_adapter,
-    written_by,
 )
 from .attention import blocked_attention, causal_attention
 from .backbones import (
@@ -47,7 +46,7 @@ from .vocabulary import (
     reduce_vocabulary,
     text_to_ids,
 )
-from .weights import backbone_id, fetch_backbone, share_weights
+from .weights import backbone_id, fetch_backbone
 
 __all__ = [
     "ADAPTER_FILE",
@@ -84,11 +83,9 @@ __all__ = [
     "processor_name",
     "reduce_vocabulary",
     "save_adapter",
-    "share_weights",
     "shuffle_weights",
     "text_to_ids",
     "train_everything",
     "trainable",
     "weight_hash",
-    "written_by",
 ]

@@ -148,15 +148,6 @@ def load_adapter(model: nn.Module, folder: str | Path) -> nn.Module:
     return model
 
 
-def written_by(folder: Path) -> str | None:
-    """Return the version of m2lib that wrote an adapter, such as `0.1.0`; None if none is named.
-
-    Adapters of PEFT's name none, and neither do those of m2lib's first versions.
-    """
-    path = folder / VERSION_FILE
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
-
-
 def adapter_hash(folder: Path) -> str:
     """Hash an adapter's files, names and contents: 16 hex digits, or empty without files.
 

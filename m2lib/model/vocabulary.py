@@ -110,8 +110,7 @@ def reduce_vocabulary(model: nn.Module, remap: TokenRemap) -> nn.Module:
 
     The embedding becomes (13, d) and the head a `ReducedHead`, no longer tied to it, whose bias is
     the only trainable parameter. The bias is zero, so that logits equal the full model's at these
-    ids. But an exported model has biases of these tokens in its generation config, and they move
-    into the head.
+    ids.
     """
     old_embedding = model.get_input_embeddings().weight
     old_head = model.get_output_embeddings().weight
@@ -120,12 +119,6 @@ def reduce_vocabulary(model: nn.Module, remap: TokenRemap) -> nn.Module:
     head = ReducedHead(old_head[rows])
     model.set_input_embeddings(nn.Embedding.from_pretrained(old_embedding[rows]))
     model.set_output_embeddings(head)
-
-    with torch.no_grad():
-        for ids, bias in model.generation_config.sequence_bias or ():  # pairs such as [[31], 0.2]
-            if len(ids) == 1 and ids[0] in remap.backbone_ids:
-                head.bias[remap.backbone_ids.index(ids[0])] = bias
-    model.generation_config.sequence_bias = None
 
     # The full vocabulary's begin and end of text are not among the 13 tokens.
     for config in (model.config, model.generation_config):

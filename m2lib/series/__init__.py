@@ -5,7 +5,7 @@ from .baselines import (
     seasonal_naive,
 )  # fmt: skip
 from .bands import (
-    band, conformal, coverage, ranks, sharpness, stretch_needed, stretch_of_band, stretched,
+    band, conformal, coverage, ranks, sharpness, stretch_needed, stretched,
 )  # fmt: skip
 from .codec import (
     CODEC_VERSION, CONTEXT_STEPS, FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, ROUNDINGS,
@@ -70,7 +70,6 @@ __all__ = [
     "sign_flip_p",
     "split_ids",
     "stretch_needed",
-    "stretch_of_band",
     "stretched",
     "summarise",
     "t_interval",

@@ -188,6 +188,4 @@ BASELINES = {
     "log-VAR(3), fitted to the context": log_var,
 }
 """The plain yardsticks of the study, by the names in its records. Lectures 6, 7 and 9 and the paper
-count these four, so a further one goes into `WITHOUT_MODEL` of benchmarks/yardsticks.py instead.
-`m2 evaluate` has a list of its own, with shorter names: `baselines_for` in
-m2tables/rivals.py."""
+count these four, so a further one goes into `WITHOUT_MODEL` of benchmarks/yardsticks.py instead."""

@@ -109,9 +109,7 @@ class TextFormat:
     """How series are written.
 
     The format is stored with an adapter, because an adapter knows texts of its own format only. So
-    a new setting comes last, has a default that changes no text, and is named in `NEWER`. The code
-    in the card of an exported model (`m2tables/cards/model.md`) writes numbers by itself,
-    and has to know it too.
+    a new setting comes last, has a default that changes no text, and is named in `NEWER`.
 
     A setting that is out of its range raises ValueError.
     """

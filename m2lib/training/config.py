@@ -8,8 +8,6 @@ from pydantic.dataclasses import dataclass
 
 from m2lib.accounting import PROJECTIONS, TARGETS
 
-COSINE = {"warmup": 0.05, "decay": "cosine", "clip_norm": 1.0}
-"""The laptop's recipes and fine-tuning share a short warm-up, half a cosine wave and clipping."""
 COOLDOWN = 0.2
 """The share of the steps over which `cooldown` lowers the rate."""
 

@@ -146,7 +146,7 @@ def test_quantiles_have_the_shapes_of_chronos(network, context, shape):
         (SHORT, {"prediction_length": 0}, "prediction_length is 0; give a whole number of 1"),
         (SHORT, {"prediction_length": 2.0}, "prediction_length is 2.0"),
         (SHORT, {"quantile_levels": [10, 90]}, "quantile_levels are"),
-        (SHORT, {"quantile_levels": [0.01]}, "levels go from 0.025 to 0.975"),
+        (SHORT, {"quantile_levels": [0.01]}, "the network writes quantiles from 0.025 to 0.975"),
     ],
 )
 def test_what_cannot_be_forecast_is_refused_in_one_line(network, context, arguments, message):

@@ -5,12 +5,12 @@ import pytest
 
 from m2lib.errors import InputError
 from m2lib.series import DECILES
-from m2tables.network import CONTEXT, HORIZON, LEVELS, NetworkLearner, Shown
+from m2tables.network import CONTEXT, HORIZON, LEVELS, NetworkModel, Shown
 
 
 @pytest.fixture(scope="module")
 def network():
-    return NetworkLearner()
+    return NetworkModel()
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_it_is_ahead_of_the_last_season(network, series):
 def test_levels_between_those_it_writes_lie_between_and_others_are_refused(network, series):
     low, between, high = network.quantiles(series, 3, [1] * 3, [0.1, 0.15, 0.2]).swapaxes(0, 1)
     assert between == pytest.approx((low + high) / 2)
-    with pytest.raises(InputError, match="levels go from"):
+    with pytest.raises(InputError, match="the network writes quantiles from"):
         network.quantiles(series, 3, [1] * 3, [0.001])
 
 

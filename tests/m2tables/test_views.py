@@ -3,7 +3,6 @@
 import numpy as np
 
 from m2tables.seasons import Season
-from m2tables.trends import Trend
 from m2tables.views import Seen, View
 
 WINDOW = 256
@@ -34,17 +33,10 @@ def test_a_view_of_few_steps_shows_six_seasons():
     assert len(seen.context) == 24
 
 
-def test_where_there_are_a_day_and_a_week_a_view_of_few_steps_shows_six_days():
+def test_a_view_of_few_steps_shows_six_seasons():
     values = random_series(70)
-    week = Season.of(values, (3, 21))  # a day of three steps, and its week
-    assert len(Seen.of(values, week, View(10), 70).context) == 18
-
-
-def test_where_there_are_a_day_and_a_week_the_trend_is_that_of_some_days():
-    values = random_series(70)
-    week = Season.of(values, (3, 21))
-    seen = Seen.of(values, week, View(trend=True), 70)
-    assert np.array_equal(seen.trend.slope, Trend.of(week.without(values), 3).slope)
+    season = Season.of(values, 3)
+    assert len(Seen.of(values, season, View(10), 70).context) == 18
 
 
 def test_a_season_that_the_window_cannot_show_is_taken_out():

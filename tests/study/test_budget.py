@@ -100,7 +100,7 @@ def test_a_run_reserves_as_many_forecasts_as_its_plan_has(data, store):
     whole = replace(SMALL, most_series=None)
     for series, count in ((data, 50), (twice, 100)):
         plan = plan_run("untuned-test", whole, series)
-        assert Run(plan, whole, series, None).work.num_forecasts == count
+        assert Run(plan, whole, series, None, False).work.num_forecasts == count
 
 
 @pytest.mark.parametrize(

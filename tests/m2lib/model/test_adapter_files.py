@@ -8,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import load, save_file
 
-from m2lib import __version__
 from m2lib.errors import InputError
 from m2lib.model import adapter_files
 from m2lib.model.adapter_files import (
@@ -16,7 +15,6 @@ from m2lib.model.adapter_files import (
     adapter_hash,
     load_adapter,
     save_adapter,
-    written_by,
 )
 from m2lib.model.lora import lora_layers, trainable
 from m2lib.model.vocabulary import text_to_ids
@@ -109,13 +107,8 @@ def test_targets_that_only_other_models_have_do_not_matter(model, adapter):
     assert len(lora_layers(load_adapter(model, adapter))) == 4
 
 
-def test_an_adapter_says_which_version_wrote_it(adapter):
-    assert written_by(adapter) == __version__
-
-
 def test_an_adapter_that_names_no_version_is_loaded_all_the_same(model, adapter):
     (adapter / VERSION_FILE).unlink()
-    assert written_by(adapter) is None
     assert lora_layers(load_adapter(model, adapter))
 
 

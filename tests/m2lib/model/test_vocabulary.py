@@ -148,21 +148,6 @@ def test_no_digit_begins_or_ends_a_text_of_a_reduced_model(smollm2, part):
     assert config.pad_token_id == PAD_ID
 
 
-def test_biases_in_the_generation_config_move_into_the_head(tiny):
-    model = load_backbone("tiny", device="cpu", dtype="float32", reduce=False).model
-    comma = tiny.remap.backbone_ids[11]
-    model.generation_config.sequence_bias = [
-        [[comma], 0.25],
-        [[1], 3.0],  # a token that is not kept
-        [[16, 17], 4.0],  # "01", two tokens one after the other
-    ]
-
-    reduce_vocabulary(model, tiny.remap)
-
-    assert model.lm_head.bias.tolist() == [0.0] * 11 + [0.25, 0.0]
-    assert model.generation_config.sequence_bias is None
-
-
 def test_the_reports_model_is_reduced_from_151_936_tokens_to_13():
     model = meta_model(backbone_config("qwen2.5-0.5b"))
     assert model.model.embed_tokens.weight.numel() == 136_134_656  # 151,936 * 896

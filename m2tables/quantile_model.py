@@ -1,4 +1,4 @@
-"""What a forecaster is made of: whoever forecasts the quantiles of series."""
+"""What a forecaster is made of: a model that gives the quantiles of series."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -6,8 +6,8 @@ from typing import Protocol
 import numpy as np
 
 
-class Learner(Protocol):
-    """What forecasts series: the small network, or the language model."""
+class QuantileModel(Protocol):
+    """The small network, or the language model, or one of your own."""
 
     def quantiles(
         self,
