@@ -2,12 +2,9 @@
 
 In a lecture a cell with the tag `solution` answers an exercise, and the cell with the tag `check`
 that follows asserts what a right answer has. Here the solutions are empty cells, and the outputs
-that would answer a question (tag `hide-output`) are gone. Both kinds of cell carry nbgrader's
-metadata [1]_, so that those who teach with it can hand the notebooks out and mark them.
-
-References
-----------
-.. [1] https://nbgrader.readthedocs.io/en/stable/contributor_guide/metadata.html
+that would answer a question (tag `hide-output`) are gone. Both kinds of cell carry the metadata that
+nbgrader's documentation describes, so that those who teach with it can hand the notebooks out and
+mark them.
 """
 
 import argparse

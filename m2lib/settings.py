@@ -52,7 +52,7 @@ SETTINGS = {
     ),
     "M2_RECOMPUTE": Setting("train in less memory and a third more time", "0 or 1", "0", "0|1"),
     "M2_CACHE": Setting(
-        "where converted weights and what threads gain here are kept",
+        "where converted weights are kept",
         FOLDER,
         "~/.cache/m2lib",
     ),

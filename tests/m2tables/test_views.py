@@ -33,12 +33,6 @@ def test_a_view_of_few_steps_shows_six_seasons():
     assert len(seen.context) == 24
 
 
-def test_a_view_of_few_steps_shows_six_seasons():
-    values = random_series(70)
-    season = Season.of(values, 3)
-    assert len(Seen.of(values, season, View(10), 70).context) == 18
-
-
 def test_a_season_that_the_window_cannot_show_is_taken_out():
     pattern = np.resize([1.0, 2.0, 4.0, 3.0, 9.0], 80)
     values = (pattern + np.arange(80))[:, None]
