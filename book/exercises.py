@@ -2,7 +2,7 @@
 
 In a lecture a cell with the tag `solution` answers an exercise, and the cell with the tag `check`
 that follows asserts what a right answer has. Here the solutions are empty cells, and the outputs
-that would answer a question (tag `hide-output`) are gone. Both kinds of cell carry the metadata that
+that would answer a question (tag `hide-output`) are gone. Both kinds of cell have the metadata that
 nbgrader's documentation describes, so that those who teach with it can hand the notebooks out and
 mark them.
 """
