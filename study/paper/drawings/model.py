@@ -201,7 +201,7 @@ def looks_back(ax: Axes, characters: str, weights: Sequence[float]) -> None:
 def marked_text(
     ax: Axes, characters: str, weights: np.ndarray, looking: int, per_line: int = 96
 ) -> None:
-    """Draw a text, one character of it boxed, and blue on the others by their attention weight.
+    """Draw a text, one character of it boxed, and purple on the others by their attention weight.
 
     weights : (characters,), what the boxed character gives to each, 0 to 1. Those after it, which
         it cannot see, are grey.
@@ -214,7 +214,7 @@ def marked_text(
         if place <= looking:
             weight = float(weights[place])
             colour = "white" if weight > 0.5 else "black"
-            shade = plt.get_cmap("Blues")(0.9 * weight)
+            shade = plt.get_cmap("Purples")(0.9 * weight)
             ax.add_patch(Rectangle(corner, 1, 0.9, fc=shade, lw=0, zorder=0))
         if place == looking:
             ax.add_patch(Rectangle(corner, 1, 0.9, fc="none", ec=COLOURS["error"], lw=2))
