@@ -31,7 +31,7 @@ PARTS = {
     ),
 }
 """The components of a breakdown of FLOPs in five groups, in the order in which they are drawn."""
-PART_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#009E73", "#7F7F7F")
+PART_COLOURS = ("#9467BD", "#C5B0D5", "#2CA02C", "#C1272D", "#7F7F7F")
 
 
 def block_products(shape: Shape, tokens: int) -> Figure:
