@@ -26,6 +26,8 @@ COLOURS = {
     "error": "#C1272D",
     "ours": "#009E73",
     "published": "#7F7F7F",
+    "training": "#4D4D4D",
+    "validation": "#9467BD",
 }
 MODEL_TIME = "time (model units)"
 WIDTH = 7.6
@@ -297,9 +299,9 @@ def plot_learning(
     units.
     """
     smooth = pd.Series(losses, range(1, len(losses) + 1)).rolling(20).mean()
-    loss_ax.plot(smooth, color=COLOURS["prey"], label="training (20-step mean)")
+    loss_ax.plot(smooth, color=COLOURS["training"], label="training (20-step mean)")
     table = pd.DataFrame(evaluations).set_index("step")
-    loss_ax.plot(table["loss"], "o-", color=COLOURS["predator"], label="validation")
+    loss_ax.plot(table["loss"], "o-", color=COLOURS["validation"], label="validation")
     # Not every profile forecasts on the way.
     maes = table.reindex(columns=["mae_mean", "mae_median"]).dropna()
     for name, marker, colour in (("mean", "D", "error"), ("median", "o", "ours")):

@@ -235,7 +235,7 @@ def budget_lines(
     for each list. bought: training steps and forecasts.
     """
     figure, ax = plt.subplots(figsize=(WIDTH, 3.6))
-    colours = (COLOURS["prey"], COLOURS["published"], COLOURS["ours"])
+    colours = ("black", COLOURS["published"], "tab:brown")
     for (name, (step, forecast)), colour in zip(prices.items(), colours, strict=True):
         ax.plot([budget / step, 0], [0, budget / forecast], color=colour, label=name)
     ax.plot(*bought, "o", color=COLOURS["error"])
