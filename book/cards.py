@@ -23,7 +23,7 @@ PICTURES = {
     "07_hyperparameter_search": "Two panels. Left: three distributions of a mean error",
     "08_context_length": "Six panels: two validation series in rows",
     "09_final_model": "Two scatter plots on logarithmic axes, the final",
-    "10_flop_review": "Three waterfalls",
+    "10_flop_review": "Forecasts against training steps",
     "11_yardsticks": "Ten small panels, the same system in eight worlds",
     "12_the_rival": "Mean error over the validation series",
     "13_uncertainty": "Fan charts of the prey of three test series",

@@ -252,10 +252,10 @@ def plot_errors(ax: Axes, groups: dict[str, Sequence[float]], title: str, colour
 def plot_settings(ax: Axes, table: pd.DataFrame, title: str, colour: str) -> None:
     """Draw the MAE of the same series (rows) at several settings (columns).
 
-    There is a line for each series, and a mark for each mean and median.
+    There is a dot for each series, and a mark for each mean and median.
     """
     rows = range(len(table.columns))
-    ax.semilogx(table.T, rows, color=colour, lw=0.8, alpha=0.6)
+    ax.semilogx(table.T, rows, "o", color=colour, ms=4, alpha=0.6)
     ax.plot(table.mean(), rows, "D", color="black", ms=5)
     ax.plot(table.median(), rows, "|", color="black", ms=14, mew=2)
     ax.set_yticks(rows, table.columns)
@@ -263,7 +263,7 @@ def plot_settings(ax: Axes, table: pd.DataFrame, title: str, colour: str) -> Non
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.set(
         title=title,
-        xlabel="MAE (scaled units)\nline: a series, diamond: mean,\nbar: median",
+        xlabel="MAE (scaled units)\ndot: a series, diamond: mean,\nbar: median",
         ylim=(len(rows) - 0.5, -0.5),
     )
 

@@ -235,9 +235,9 @@ def budget_lines(
     for each list. bought: training steps and forecasts.
     """
     figure, ax = plt.subplots(figsize=(WIDTH, 3.6))
-    colours = ("black", COLOURS["published"], "tab:brown")
-    for (name, (step, forecast)), colour in zip(prices.items(), colours, strict=True):
-        ax.plot([budget / step, 0], [0, budget / forecast], color=colour, label=name)
+    looks = (("black", "-"), (COLOURS["published"], "-"), ("black", "--"))
+    for (name, (step, forecast)), (colour, style) in zip(prices.items(), looks, strict=True):
+        ax.plot([budget / step, 0], [0, budget / forecast], style, color=colour, label=name)
     ax.plot(*bought, "o", color=COLOURS["error"])
     steps, forecasts = bought
     line = {"arrowstyle": "-", "color": "0.5"}
