@@ -31,7 +31,5 @@ from .results import (
     fitted,
     forecasts,
     learning,
-    loss_and_error,
-    losses_when_cut,
     token_costs,
 )

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -28,7 +27,7 @@ def descents(
     for ax, (title, path) in zip(axes, paths.items(), strict=True):
         weights = np.array(path)
         ax.plot(line, loss(line), color="0.8")
-        ax.plot(weights, loss(weights), "o-", color=COLOURS["prey"], ms=4, lw=1)
+        ax.plot(weights, loss(weights), "o-", color="0.3", ms=4, lw=1)
         ax.plot(weights[:1], loss(weights[:1]), "o", color=COLOURS["error"], label="start")
         ax.set(title=title, xlabel="weight w")
     axes[0].set_ylabel("loss (squared error)")
@@ -44,7 +43,7 @@ def token_costs(text: str, costs: np.ndarray, start: int, end: int) -> Figure:
     figure, ax = plt.subplots(figsize=(9, 2.8))
     tokens = text[start:end]
     places = range(len(tokens))
-    colours = [COLOURS["prey"] if token.isdigit() else "0.5" for token in tokens]
+    colours = ["0.3" if token.isdigit() else "0.7" for token in tokens]
     ax.bar(places, costs[start - 1 : end - 1], color=colours)
     guess_cost = np.log(len(SYMBOLS))
     ax.axhline(guess_cost, color="0.4", ls="--", lw=1)
@@ -75,51 +74,6 @@ def learning(
         ax.set_xlabel(plots.MODEL_TIME)
     axes[0].set_ylabel("scaled units")
     plots.forecast_legend(figure)
-    return figure
-
-
-def loss_and_error(
-    losses: Sequence[float],
-    watched: Mapping[int, float],
-    errors: Mapping[int, np.ndarray],
-    yardsticks: Mapping[str, np.ndarray],
-) -> Figure:
-    """Draw how the loss falls in a training, and what becomes of the errors of forecasts.
-
-    losses: of each step's series, in nats a token. watched: the loss on other series, by training
-    step. errors: of the forecasts of these series, in scaled units, by training step. yardsticks:
-    the errors of forecasts without a model, by name.
-    """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4))
-    steps = np.arange(1, len(losses) + 1)
-    left.plot(steps, losses, ".", color="0.6", label="the step's own series")
-    left.plot(pd.Series(watched), "o-", color=COLOURS["predator"], label="watched series")
-    left.set(xlabel="training step", ylabel="loss (nats a token)")
-    left.legend()
-    by_step = pd.DataFrame(errors)  # a column for each step
-    right.plot(by_step.mean(), "D-", color=COLOURS["ours"], label="the model, mean")
-    right.plot(by_step.median(), "o--", color=COLOURS["ours"], label="the model, median")
-    styles = ("--", ":", "-.", (0, (1, 3)))
-    for (name, maes), style in zip(yardsticks.items(), styles, strict=False):
-        right.axhline(maes.mean(), color="0.35", ls=style, lw=1.2, label=f"{name}, mean")
-    right.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    right.set(xlabel="training step", ylabel="error (scaled units)", ylim=(0, None))
-    return figure
-
-
-def losses_when_cut(losses: Mapping[str, Mapping[int, float]]) -> Figure:
-    """Draw the loss of adapters, by name, that keep fewer and fewer directions, by their number."""
-    figure, ax = plt.subplots(figsize=(7, 3.4))
-    ticks: set[int] = set()
-    for (name, by_rank), marker in zip(losses.items(), "oDs", strict=False):
-        ranks = sorted(by_rank)
-        losses_by_rank = [by_rank[rank] for rank in ranks]
-        ax.plot(ranks, losses_by_rank, f"{marker}-", ms=5, label=name)
-        ticks.update(ranks)
-    ax.set_xscale("symlog", base=2, linthresh=1)
-    ax.set_xticks(sorted(ticks), sorted(ticks))
-    ax.set(xlabel="directions kept (rank)", ylabel="loss on series 94 (nats a token)")
-    ax.legend()
     return figure
 
 
