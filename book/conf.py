@@ -35,6 +35,7 @@ nb_code_prompt_show = "Show the code"
 nb_code_prompt_hide = "Hide the code"
 myst_enable_extensions = ["dollarmath", "amsmath", "substitution"]
 myst_heading_anchors = 3
+suppress_warnings = ["myst.header"]  # a `#### Your turn` may stand right below a `##`
 if (HERE / "pdf" / "main.pdf").is_file():
     myst_substitutions = {"paper": "[as a PDF](pdf/main.pdf)"}
 else:  # at the profile `report`, which makes none
