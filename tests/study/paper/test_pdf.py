@@ -13,8 +13,8 @@ from study.paper import pdf
 SOURCE = (pdf.REPORT_FOLDER / "main.typ").read_text(encoding="utf-8")
 
 # Lecture 2 draws the model that runs there, lectures 6 and 9 show ours and not the replication,
-# lecture 7 shows the best of nine otherwise, and lecture 10 has a table. The lectures that go beyond
-# the report leave out models that a reader has not met yet.
+# lecture 7 shows the best of nine otherwise, and lecture 10 has a table. The lectures that go
+# beyond the report leave out models that a reader has not met yet.
 IN_THE_PAPER_ALONE = {
     "fig1_architecture",
     "fig6_forecasts",
