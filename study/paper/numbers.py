@@ -26,6 +26,7 @@ from m2lib.model import backbone_config
 from m2lib.series import bootstrap_interval, crps_fair
 from m2lib.series.intervals import t_interval
 from study import EXPERIMENTS, REPLICATION, Profile, Record
+from study.experiments import FEW_STEPS, SEEDS, few_name, few_test_name
 from study.networks import TWENTIETHS, network_errors, recorded_networks
 from study.paper import errors, real_tables
 from study.paper.errors import Runs, summary
@@ -85,6 +86,8 @@ FURTHEST_BEHIND = "prices"
 SIMPLE = [f"test {name}" for name in (*series.BASELINES, study.TUNED)]
 RIVAL = "residual"
 """The small network that learns from the language model's series."""
+HARDENED = "residual, noise and stretched time"
+"""The same with noise and stretched time in its training."""
 COPIED = "nearest analogue in the context"
 MEAN = "mean of the context, repeated"
 FINAL_MODEL = "the language model, final adapter"
@@ -159,7 +162,9 @@ def numbers(profile: Profile) -> dict[str, Any]:
         "five": _errors(rows_of_five),
         "crps": crps.to_dict(),
         "gains": _gains(runs),
-        "networks": _networks(),
+        "networks": _networks(profile),
+        "few series": _few_series(profile),
+        "network worlds": _network_worlds(),
         "network bands": _network_bands(profile),
         "first round": {
             "published": _winners(runs, "published"),
@@ -284,8 +289,7 @@ def _errors(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
         row["mean without it"] = maes.drop(worst).mean()
         row["quartiles"] = maes.quantile([0.25, 0.75]).tolist()
         if (run["split"] == "test").all():
-            row["mean interval"] = bootstrap_interval(run["mae"])
-            row["median interval"] = bootstrap_interval(run["mae"], np.median)
+            row |= _on_test(run["mae"])
         summaries.setdefault(who, {})[name] = row
     return summaries
 
@@ -304,30 +308,87 @@ def _gains(runs: Runs) -> dict[str, dict[str, Any]]:
     return gains
 
 
-def _networks() -> dict[str, dict[str, Any]]:
+def _networks(profile: Profile) -> dict[str, dict[str, Any]]:
     """Return what small networks reach that learn from as many series, by how many these are.
 
-    Their errors are those of three networks together on the test series, and `beside` says how much
-    better they are than the language model's runs.
+    Their errors are those of three networks together on the test series; `single` has the mean
+    errors of each by itself. `beside` says how much better they are than other forecasters.
     """
     rows = recorded_networks()
-    yardsticks = study.recorded_yardsticks("test")
+    others = dict(study.recorded_yardsticks("test"))
+    others["samples"] = errors.finished_record(profile, "samples/best/test").maes()
     described = {}
     for count in sorted(count for name, count in rows if name == RIVAL):
-        maes = pd.Series(network_errors(RIVAL, count, "test"))
-        beside = {}
-        for who in (FINAL_MODEL, LONG_RUN, COPIED, study.TUNED):
-            beside[who] = _gain(maes, pd.Series(yardsticks[who]))
+        maes = network_errors(RIVAL, count, "test")
         row = rows[RIVAL, count]
-        described[str(count)] = summary(maes) | {
-            "mean interval": bootstrap_interval(maes),
-            "median interval": bootstrap_interval(maes, np.median),
-            "beside": beside,
+        described[str(count)] = _on_test(pd.Series(maes)) | {
+            "validation": summary(network_errors(RIVAL, count, "validation")),
+            "single": [_mean(network_errors(RIVAL, count, "test", seed)) for seed in range(3)],
+            "beside": {
+                who: series.paired_gain(maes, others[who])
+                for who in (FINAL_MODEL, LONG_RUN, "samples", COPIED, study.TUNED)
+            },
             "seconds": float(np.mean(row["seconds"])),
+            "forecast seconds": row["sets"]["test"]["seconds"],
             "flops": row["flops"],
             "weights": row["weights"],
         }
     return described
+
+
+def _few_series(profile: Profile) -> dict[str, dict[str, Any]]:
+    """Return what the language model reaches with a few series, by how many these are.
+
+    `steps` are those of the lowest mean error over the validation series, which is in `validation`.
+    `test` has the errors on the test series and the network's gain beside them, by seed.
+    """
+    described = {}
+    for count, tried in FEW_STEPS.items():
+        by_steps = {}
+        for steps in tried:
+            by_steps[steps] = errors.finished_record(profile, few_name(count, steps)).maes()
+        chosen = min(tried, key=lambda steps: _mean(by_steps[steps]))
+        network = network_errors(RIVAL, count, "test")
+        tested = []
+        for seed in SEEDS.get(count, ()):
+            maes = errors.finished_record(profile, few_test_name(count, seed)).maes()
+            tested.append(summary(maes) | {"gain": series.paired_gain(network, maes)})
+        described[str(count)] = {
+            "steps": chosen,
+            "validation": summary(by_steps[chosen]),
+            "test": tested,
+        }
+    return described
+
+
+def _network_worlds() -> dict[str, dict[str, Any]]:
+    """Return what the networks of the long run's series reach in each world.
+
+    `gain` is the plain network's over the long run.
+    """
+    described = {}
+    for world in OF_USUAL_SIZE:
+        plain = network_errors(RIVAL, 5152, world)
+        long_run = study.recorded_yardsticks(world)[LONG_RUN]
+        described[world] = {
+            "plain": summary(plain),
+            "hardened": summary(network_errors(HARDENED, 5152, world)),
+            "gain": series.paired_gain(plain, long_run),
+        }
+    return described
+
+
+def _mean(maes: dict[int, float]) -> float:
+    """Return the mean of errors by series."""
+    return float(np.mean([*maes.values()]))
+
+
+def _on_test(maes: pd.Series) -> dict[str, Any]:
+    """Return the summary of errors on the test series, with 95% intervals."""
+    return summary(maes) | {
+        "mean interval": bootstrap_interval(maes),
+        "median interval": bootstrap_interval(maes, np.median),
+    }
 
 
 def _network_bands(profile: Profile) -> dict[str, dict[str, Any]]:

@@ -12,13 +12,10 @@ import numpy as np
 import study
 from m2lib.files import ROOT, write_atomic
 from m2lib.series import BASELINES
-from study.experiments import FEW_STEPS, SEEDS, few_name, few_test_name
-from study.networks import network_errors
 from study.paper.claims import claims_table, contexts_table
 from study.paper.errors import by_world, error_table
 from study.paper.numbers import FINAL_MODEL, LONG_RUN
 from study.paper.real_tables import LAST_SEASON, LAST_VALUE, errors_by_series, held, judged
-from study.records import load_finished, record_path
 from study.worlds import AT_HOME, OF_USUAL_SIZE
 
 PAGES = ("README.md", "book/results.md", "book/claims.md", "book/real_tables.md")
@@ -55,7 +52,7 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def results_table(numbers: Numbers) -> str:
     """Return the table of all forecasts of the 50 test series, with 95% intervals."""
     errors = numbers["errors"]
-    steps = f"{numbers['replicated']['report']['final']['steps']:,}"
+    steps = f"{study.EXPERIMENTS['final'].training.steps:,}"
     simple = dict.fromkeys((*BASELINES, "the last period, repeated", study.TUNED))
     rows = [(_named(name), errors["test"][name]) for name in simple]
     rows += [
@@ -111,6 +108,11 @@ def results_table(numbers: Numbers) -> str:
     return _markdown(head, table)
 
 
+def _pair(found: Numbers, digits: int = 0) -> str:
+    """Return the mean and the median of errors."""
+    return f"{found['mean']:.{digits}f} / {found['median']:.{digits}f}"
+
+
 def _named(yardstick: str) -> str:
     """Return how the table calls a yardstick."""
     if yardstick == study.TUNED:
@@ -121,7 +123,7 @@ def _named(yardstick: str) -> str:
 def short_table(numbers: Numbers) -> str:
     """Return the README's table of errors, without intervals."""
     errors = numbers["errors"]
-    steps = f"{numbers['replicated']['report']['final']['steps']:,}"
+    steps = f"{study.EXPERIMENTS['final'].training.steps:,}"
     rows = {
         "our model of 135 million parameters, untuned": errors["ours"]["untuned-test-constrained"],
         "the report's model of 0.5 billion parameters, untuned": errors["published"]["untuned"],
@@ -156,12 +158,8 @@ def networks_table(numbers: Numbers) -> str:
     """Return what small networks reach, by the number of series that they learned from."""
     table = []
     for count, found in numbers["networks"].items():
-        single = []
-        for seed in range(3):
-            errors = network_errors("residual", int(count), "test", seed)
-            single.append(f"{np.mean([*errors.values()]):.1f}")
-        cells = [f"{int(count):,}", f"{found['mean']:.1f} / {found['median']:.1f}"]
-        cells += [", ".join(single), f"{found['seconds']:.0f}"]
+        cells = [f"{int(count):,}", _pair(found, digits=1)]
+        cells += [", ".join(f"{mean:.1f}" for mean in found["single"]), f"{found['seconds']:.0f}"]
         for who in (FINAL_MODEL, LONG_RUN):
             gain = found["beside"][who]
             low, high = gain["mean interval"]
@@ -173,27 +171,17 @@ def networks_table(numbers: Numbers) -> str:
 
 def few_table(numbers: Numbers) -> str:
     """Return what the language model and the networks reach with a few series."""
-    laptop = study.PROFILES["laptop"]
-
-    def maes(name: str) -> list[float]:
-        return [*load_finished(laptop, name).maes().values()]
-
     table = []
-    for count, tried in FEW_STEPS.items():
-        tested = {}
-        trained = [maes(few_name(count, steps)) for steps in tried]
-        for seed in SEEDS.get(count, ()):
-            if record_path(laptop, few_test_name(count, seed)).exists():
-                tested[seed] = maes(few_test_name(count, seed))
-        theirs = [*network_errors("residual", count, "validation").values()]
-        chosen = min(trained, key=np.mean)
+    for count, found in numbers["few series"].items():
+        network = numbers["networks"][count]
+        by_seed = ", ".join(map(_pair, found["test"]))
         table.append(
             [
-                str(count),
-                f"{np.mean(chosen):.0f} / {np.median(chosen):.0f}",
-                f"{np.mean(theirs):.0f} / {np.median(theirs):.0f}",
-                ", ".join(f"{np.mean(own):.0f} / {np.median(own):.0f}" for own in tested.values()),
-                "{mean:.0f} / {median:.0f}".format(**numbers["networks"][str(count)]),
+                count,
+                _pair(found["validation"]),
+                _pair(network["validation"]),
+                by_seed,
+                _pair(network),
             ]
         )
     head = ("series", "validation: language model", "network")
