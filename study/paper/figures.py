@@ -73,6 +73,12 @@ _LINE_STYLES = {
     "nearest analogue in the context": "--",
     study.TUNED: "-",
 }
+# Forecasts that learn from no other series: their names in figures and their line styles.
+_WITHOUT_TRAINING = {
+    "nearest analogue in the context": ("nearest analogue", "--"),
+    study.TUNED: ("regression", "-."),
+    "the system, fitted": ("fitted system", ":"),
+}
 
 
 def fig1_architecture(_: Profile) -> Figure:
@@ -456,6 +462,62 @@ def _trained_points(profile: Profile) -> pd.DataFrame:
     published = {"kind": "published final, on test", "flops": flops}
     points.append(published | errors.summary(study.published_maes("final")))
     return pd.concat([milestone_table, pd.DataFrame(points)], ignore_index=True)
+
+
+def rival(profile: Profile) -> Figure:
+    """Draw the mean error against the number of series learned from, on both splits.
+
+    A bar joins the language model's best and worst seed.
+    """
+    points = _errors_by_count(profile)
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.3), sharey=True)
+    for ax, (split, points_of_split) in zip(axes, points.groupby("split", sort=False), strict=True):
+        sns.lineplot(
+            points_of_split,
+            x="series",
+            y="mean",
+            hue="learner",
+            style="learner",
+            palette=[COLOURS["ours"], _BEST],
+            markers=["o", "D"],
+            dashes=False,
+            err_style="bars",
+            errorbar=("pi", 100),  # from the lowest to the highest
+            ax=ax,
+        )
+        for name, (label, style) in _WITHOUT_TRAINING.items():
+            level = np.mean([*study.recorded_yardsticks(split)[name].values()])
+            ax.axhline(level, ls=style, color="0.4", lw=1, label=label)
+        ax.set(xscale="log", yscale="log", xlabel="series learned from", title=f"{split} series")
+        ax.minorticks_off()
+        counts = sorted(points["series"].unique())
+        ax.set_xticks(counts, [f"{count:,}" for count in counts])
+        ax.set_yticks((1, 2, 5, 10, 20, 50, 100, 200), (1, 2, 5, 10, 20, 50, 100, 200))
+        ax.legend_.remove()
+    axes[0].set_ylabel("mean MAE (scaled units)")
+    plots.legend_below(figure, axes[:1])
+    return figure
+
+
+def _errors_by_count(profile: Profile) -> pd.DataFrame:
+    """Return `split`, `learner`, `series` (how many it learned from) and `mean` error.
+
+    The small network has one row, of three together, and the language model one for each seed.
+    """
+    rows = []
+    for count, row in numbers.networks(profile).items():
+        rows.append(("validation", "the small network", int(count), row["validation"]["mean"]))
+        rows.append(("test", "the small network", int(count), row["mean"]))
+    for count, row in numbers.few_series(profile).items():
+        rows.append(("validation", "the language model", int(count), row["validation"]["mean"]))
+        for tested in row["test"]:
+            rows.append(("test", "the language model", int(count), tested["mean"]))
+    for split in ("validation", "test"):
+        recorded = study.recorded_yardsticks(split)
+        for count, name in ((900, numbers.FINAL_MODEL), (5152, numbers.LONG_RUN)):
+            mean = np.mean([*recorded[name].values()])
+            rows.append((split, "the language model", count, mean))
+    return pd.DataFrame(rows, columns=("split", "learner", "series", "mean"))
 
 
 def table3_budget(_: Profile) -> Figure:

@@ -162,8 +162,8 @@ def numbers(profile: Profile) -> dict[str, Any]:
         "five": _errors(rows_of_five),
         "crps": crps.to_dict(),
         "gains": _gains(runs),
-        "networks": _networks(profile),
-        "few series": _few_series(profile),
+        "networks": networks(profile),
+        "few series": few_series(profile),
         "network worlds": _network_worlds(),
         "network bands": _network_bands(profile),
         "first round": {
@@ -308,7 +308,7 @@ def _gains(runs: Runs) -> dict[str, dict[str, Any]]:
     return gains
 
 
-def _networks(profile: Profile) -> dict[str, dict[str, Any]]:
+def networks(profile: Profile) -> dict[str, dict[str, Any]]:
     """Return what small networks reach that learn from as many series, by how many these are.
 
     Their errors are those of three networks together on the test series; `single` has the mean
@@ -336,7 +336,7 @@ def _networks(profile: Profile) -> dict[str, dict[str, Any]]:
     return described
 
 
-def _few_series(profile: Profile) -> dict[str, dict[str, Any]]:
+def few_series(profile: Profile) -> dict[str, dict[str, Any]]:
     """Return what the language model reaches with a few series, by how many these are.
 
     `steps` are those of the lowest mean error over the validation series, which is in `validation`.
