@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -62,23 +62,41 @@ def claims_table() -> str:
         "| section | the report says | its forecasts | the replication | verdict |",
         "|---|---|---|---|---|",
     ]
+    for claim, theirs, ours, verdict in judged_claims():
+        rows.append(f"| {claim.section} | {claim.says} | {theirs} | {ours} | {verdict} |")
+    return "\n".join(rows)
+
+
+class Judged(NamedTuple):
+    """A claim and what the forecasts say of it."""
+
+    claim: Claim
+    theirs: str
+    """What the report's own forecasts show."""
+    ours: str
+    """What the replication's show; empty if it has no such runs."""
+    verdict: str
+    """One of VERDICTS, or NOT_TESTED."""
+
+
+def judged_claims() -> list[Judged]:
+    """Return the verdict on each claim, as `claims_table` prints it."""
     published = published_runs()
     full_runs = replicated_runs("report")
     fifth_runs = {**full_runs, **replicated_runs("fifth")}  # which has no untuned runs of its own
+    judged = []
     for claim in CLAIMS:
         theirs, _ = claim.finding(published)
+        ours = ""
+        verdict = NOT_TESTED
         if _has_all_series(full_runs, published, claim.about):
             ours, holds = claim.finding(full_runs)
             verdict = VERDICTS[holds]
         elif _has_all_series(fifth_runs, published, claim.about):
             ours, _ = claim.finding(fifth_runs)
             ours = f"after a fifth of the steps: {ours}"
-            verdict = NOT_TESTED
-        else:
-            ours = ""
-            verdict = NOT_TESTED
-        rows.append(f"| {claim.section} | {claim.says} | {theirs} | {ours} | {verdict} |")
-    return "\n".join(rows)
+        judged.append(Judged(claim, theirs, ours, verdict))
+    return judged
 
 
 def contexts_table() -> str:

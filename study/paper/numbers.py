@@ -3,6 +3,7 @@
 The PDF adds them up.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
@@ -18,6 +19,7 @@ from m2lib.accounting import (
     cached_step_flops,
     forecast_flops,
     forward_flops,
+    sum_costs,
     total,
 )
 from m2lib.errors import InputError
@@ -29,6 +31,7 @@ from study import EXPERIMENTS, REPLICATION, Profile, Record
 from study.experiments import FEW_STEPS, SEEDS, few_name, few_test_name
 from study.networks import TWENTIETHS, network_errors, recorded_networks
 from study.paper import errors, real_tables
+from study.paper.claims import judged_claims
 from study.paper.errors import Runs, summary
 from study.paper.samples import GREEDY, Sampled, median_mae, sampled
 from study.paper.scaling import MEASURED, milestones, power_law
@@ -114,6 +117,7 @@ COMPARED = {
     "published final": [f"test {COPIED}"],
     "ours final": [f"ours {GREEDY['untuned']}", "published final", *SIMPLE],
     "ours best": ["ours final", "published final", f"test {study.TUNED}"],
+    f"test {study.TUNED}": [f"test {COPIED}"],
     "ours samples/final/test": [f"test {study.TUNED}"],
     f"test {ANY_TABLE}": [f"test {study.TUNED}"],
     "ours trial/linear-simulated": ["ours trial/small"],
@@ -164,6 +168,10 @@ def numbers(profile: Profile) -> dict[str, Any]:
         "gains": _gains(runs),
         "networks": networks(profile),
         "few series": few_series(profile),
+        "lost": {who: _lost_worlds(who) for who in (FINAL_MODEL, LONG_RUN)},
+        "spent": _spent(profile),
+        "verdicts": Counter(row.verdict for row in judged_claims()),
+        "real tables": _real_table_ratios(),
         "network worlds": _network_worlds(),
         "network bands": _network_bands(profile),
         "first round": {
@@ -230,6 +238,7 @@ def run_row(record: Record) -> dict[str, Any]:
         "commit": record.commit,
         "steps": len(record.loss_curve),
         "flops": record.flops["training"]["coursework"],
+        "executed": record.flops["training"]["executed"],
         "seconds": record.train_seconds - record.evaluation_seconds,
         "loss before": record.evaluations[0]["loss"] if record.evaluations else None,
         "loss": record.evaluations[-1]["loss"] if record.evaluations else None,
@@ -376,6 +385,76 @@ def _network_worlds() -> dict[str, dict[str, Any]]:
             "gain": series.paired_gain(plain, long_run),
         }
     return described
+
+
+def _lost_worlds(who: str) -> dict[str, int]:
+    """Return in how many changed worlds the nearest analogue has a lower mean error than `who`.
+
+    `surely` counts those in which the 95% interval of the difference excludes zero.
+    """
+    counts = {"worlds": 0, "surely": 0}
+    for world in CHANGED:
+        recorded = study.recorded_yardsticks(world)
+        gain = series.paired_gain(recorded[COPIED], recorded[who])
+        counts["worlds"] += gain["mean"] > 0
+        counts["surely"] += gain["mean interval"][0] > 0
+    return counts
+
+
+def _spent(profile: Profile) -> dict[str, dict[str, float]]:
+    """Return the runs, hours and FLOPs by the rules of all finished records.
+
+    `reported` are the laptop's runs of the report's experiments, and `laptop` all of its runs.
+    Records that are no longer kept count.
+    """
+    spent = {name: {"runs": 0, "hours": 0.0, "flops": 0} for name in ("reported", "laptop")}
+    spent["replication"] = {"runs": 0, "hours": 0.0, "flops": 0}
+
+    def add(name: str, runs: int, seconds: float, flops: int) -> None:
+        spent[name]["runs"] += runs
+        spent[name]["hours"] += seconds / 3600
+        spent[name]["flops"] += flops
+
+    rows = []
+    for record in _finished(profile):
+        group = EXPERIMENTS[record.name].group
+        rows.append((group, 1, record.seconds, record.spent()["coursework"]))
+    for row in study.removed(profile):
+        flops = sum_costs(*row["flops"].values())["coursework"]
+        rows.append((row["group"], len(row["records"]), row["seconds"], flops))
+    for group, *costs in rows:
+        add("laptop", *costs)
+        if group:
+            add("reported", *costs)
+    for replication in study.REPLICATION.values():
+        for record in _finished(replication):
+            add("replication", 1, record.seconds, record.spent()["coursework"])
+    return spent
+
+
+def _finished(profile: Profile) -> list[Record]:
+    """Return the records of all runs of a profile that have come to their end."""
+    records = study.all_records(profile).values()
+    return [record for record in records if record.status == "done"]
+
+
+def _real_table_ratios() -> dict[str, Any]:
+    """Return what is recorded of `general` and of the network on the real series that judge.
+
+    Ratios of errors (MASE) over the series: `general / last season`, for example.
+    """
+    judged = real_tables.judged()
+
+    def ratio(who: str, key: str) -> dict[str, float]:
+        return judged[who][key]["mase"]["over_series"]
+
+    return {
+        "series": judged[GENERAL]["network / it"]["mase"]["count"],
+        "general / last season": ratio(GENERAL, "it / last season"),
+        "network / last season": ratio("network", "it / last season"),
+        "network / general": ratio(GENERAL, "network / it"),
+        "network / ensemble": ratio("ensemble", "network / it"),
+    }
 
 
 def _mean(maes: dict[int, float]) -> float:
