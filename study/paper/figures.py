@@ -467,7 +467,7 @@ def _trained_points(profile: Profile) -> pd.DataFrame:
 def rival(profile: Profile) -> Figure:
     """Draw the mean error against the number of series learned from, on both splits.
 
-    A bar joins the language model's best and worst seed.
+    The lines join means over seeds, and a bar the best and the worst seed.
     """
     points = _errors_by_count(profile)
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.3), sharey=True)
@@ -502,12 +502,12 @@ def rival(profile: Profile) -> Figure:
 def _errors_by_count(profile: Profile) -> pd.DataFrame:
     """Return `split`, `learner`, `series` (how many it learned from) and `mean` error.
 
-    The small network has one row, of three together, and the language model one for each seed.
+    There is one row for each seed.
     """
     rows = []
     for count, row in numbers.networks(profile).items():
-        rows.append(("validation", "the small network", int(count), row["validation"]["mean"]))
-        rows.append(("test", "the small network", int(count), row["mean"]))
+        for split, means in row["single"].items():
+            rows += [(split, "the small network", int(count), mean) for mean in means]
     for count, row in numbers.few_series(profile).items():
         rows.append(("validation", "the language model", int(count), row["validation"]["mean"]))
         for tested in row["test"]:

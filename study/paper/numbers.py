@@ -320,8 +320,10 @@ def _gains(runs: Runs) -> dict[str, dict[str, Any]]:
 def networks(profile: Profile) -> dict[str, dict[str, Any]]:
     """Return what small networks reach that learn from as many series, by how many these are.
 
-    Their errors are those of three networks together on the test series; `single` has the mean
-    errors of each by itself. `beside` says how much better they are than other forecasters.
+    Their errors are those of three networks together on the test series, and `beside` says how much
+    better they are than other forecasters. `single` has the mean errors of each by itself, which
+    has seen no more than so many series, by split. `alone` is the gain of the first of them, which
+    of 5,152 series has the long run's very own.
     """
     rows = recorded_networks()
     others = dict(study.recorded_yardsticks("test"))
@@ -330,9 +332,16 @@ def networks(profile: Profile) -> dict[str, dict[str, Any]]:
     for count in sorted(count for name, count in rows if name == RIVAL):
         maes = network_errors(RIVAL, count, "test")
         row = rows[RIVAL, count]
+        single = {}
+        for split in ("validation", "test"):
+            single[split] = [network_errors(RIVAL, count, split, seed) for seed in range(3)]
         described[str(count)] = _on_test(pd.Series(maes)) | {
             "validation": summary(network_errors(RIVAL, count, "validation")),
-            "single": [_mean(network_errors(RIVAL, count, "test", seed)) for seed in range(3)],
+            "single": {split: [*map(_mean, by_seed)] for split, by_seed in single.items()},
+            "alone": {
+                who: series.paired_gain(single["test"][0], others[who])
+                for who in (LONG_RUN, "samples")
+            },
             "beside": {
                 who: series.paired_gain(maes, others[who])
                 for who in (FINAL_MODEL, LONG_RUN, "samples", COPIED, study.TUNED)
@@ -349,7 +358,8 @@ def few_series(profile: Profile) -> dict[str, dict[str, Any]]:
     """Return what the language model reaches with a few series, by how many these are.
 
     `steps` are those of the lowest mean error over the validation series, which is in `validation`.
-    `test` has the errors on the test series and the network's gain beside them, by seed.
+    `test` has the errors on the test series by seed, and beside them the gain of the one network
+    that learned from the same series.
     """
     described = {}
     for count, tried in FEW_STEPS.items():
@@ -357,10 +367,10 @@ def few_series(profile: Profile) -> dict[str, dict[str, Any]]:
         for steps in tried:
             by_steps[steps] = errors.finished_record(profile, few_name(count, steps)).maes()
         chosen = min(tried, key=lambda steps: _mean(by_steps[steps]))
-        network = network_errors(RIVAL, count, "test")
         tested = []
         for seed in SEEDS.get(count, ()):
             maes = errors.finished_record(profile, few_test_name(count, seed)).maes()
+            network = network_errors(RIVAL, count, "test", seed)
             tested.append(summary(maes) | {"gain": series.paired_gain(network, maes)})
         described[str(count)] = {
             "steps": chosen,
