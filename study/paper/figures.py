@@ -509,7 +509,8 @@ def _errors_by_count(profile: Profile) -> pd.DataFrame:
         for split, means in row["single"].items():
             rows += [(split, "the small network", int(count), mean) for mean in means]
     for count, row in numbers.few_series(profile).items():
-        rows.append(("validation", "the language model", int(count), row["validation"]["mean"]))
+        by_seed = [tested["validation"] for tested in row["test"]] or [row["validation"]["mean"]]
+        rows += [("validation", "the language model", int(count), mean) for mean in by_seed]
         for tested in row["test"]:
             rows.append(("test", "the language model", int(count), tested["mean"]))
     for split in ("validation", "test"):

@@ -340,7 +340,7 @@ def networks(profile: Profile) -> dict[str, dict[str, Any]]:
             "single": {split: [*map(_mean, by_seed)] for split, by_seed in single.items()},
             "alone": {
                 who: series.paired_gain(single["test"][0], others[who])
-                for who in (LONG_RUN, "samples")
+                for who in (FINAL_MODEL, LONG_RUN, "samples")
             },
             "beside": {
                 who: series.paired_gain(maes, others[who])
@@ -358,7 +358,7 @@ def few_series(profile: Profile) -> dict[str, dict[str, Any]]:
     """Return what the language model reaches with a few series, by how many these are.
 
     `steps` are those of the lowest mean error over the validation series, which is in `validation`.
-    `test` has the errors on the test series by seed, and beside them the gain of the one network
+    `test` has the errors on the test series by seed, and beside them that mean and the gain of the one network
     that learned from the same series.
     """
     described = {}
@@ -371,7 +371,9 @@ def few_series(profile: Profile) -> dict[str, dict[str, Any]]:
         for seed in SEEDS.get(count, ()):
             maes = errors.finished_record(profile, few_test_name(count, seed)).maes()
             network = network_errors(RIVAL, count, "test", seed)
-            tested.append(summary(maes) | {"gain": series.paired_gain(network, maes)})
+            before = errors.finished_record(profile, few_name(count, 720, seed)).maes()
+            row = summary(maes) | {"validation": _mean(before)}
+            tested.append(row | {"gain": series.paired_gain(network, maes)})
         described[str(count)] = {
             "steps": chosen,
             "validation": summary(by_steps[chosen]),
