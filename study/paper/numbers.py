@@ -167,6 +167,7 @@ def numbers(profile: Profile) -> dict[str, Any]:
         "crps": crps.to_dict(),
         "gains": _gains(runs),
         "networks": networks(profile),
+        "linear map": min(_linear_means()),
         "few series": few_series(profile),
         "lost": {who: _lost_worlds(who) for who in (FINAL_MODEL, LONG_RUN)},
         "spent": _spent(profile),
@@ -354,12 +355,18 @@ def networks(profile: Profile) -> dict[str, dict[str, Any]]:
     return described
 
 
+def _linear_means() -> list[float]:
+    """Return the mean validation errors of networks without a hidden layer."""
+    counts = [count for name, count in recorded_networks() if name == "linear"]
+    return [_mean(network_errors("linear", count, "validation")) for count in counts]
+
+
 def few_series(profile: Profile) -> dict[str, dict[str, Any]]:
     """Return what the language model reaches with a few series, by how many these are.
 
     `steps` are those of the lowest mean error over the validation series, which is in `validation`.
-    `test` has the errors on the test series by seed, and beside them that mean and the gain of the one network
-    that learned from the same series.
+    `test` has the errors on the test series by seed, with that mean, and with the gain of the one
+    network that learned from the same series.
     """
     described = {}
     for count, tried in FEW_STEPS.items():
