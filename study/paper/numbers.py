@@ -170,6 +170,7 @@ def numbers(profile: Profile) -> dict[str, Any]:
         "linear map": min(_linear_means()),
         "few series": few_series(profile),
         "lost": {who: _lost_worlds(who) for who in (FINAL_MODEL, LONG_RUN)},
+        "regression leads": sum(map(_regression_leads, CHANGED)),
         "spent": _spent(profile),
         "verdicts": Counter(row.verdict for row in judged_claims()),
         "real tables": _real_table_ratios(),
@@ -418,6 +419,16 @@ def _lost_worlds(who: str) -> dict[str, int]:
         counts["worlds"] += gain["mean"] > 0
         counts["surely"] += gain["mean interval"][0] > 0
     return counts
+
+
+def _regression_leads(world: str) -> bool:
+    """Return whether the regression has the lowest mean error of the simple forecasts in a world.
+
+    They are those that need neither other series nor the equations.
+    """
+    recorded = study.recorded_yardsticks(world)
+    simple = (*series.BASELINES, "the last period, repeated")
+    return _mean(recorded[study.TUNED]) < min(_mean(recorded[name]) for name in simple)
 
 
 def _spent(profile: Profile) -> dict[str, dict[str, float]]:
