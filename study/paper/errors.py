@@ -83,7 +83,7 @@ def error_table(records: dict[str, Record]) -> pd.DataFrame:
     """Return the errors of records, of the yardsticks and of the report, a row for each series.
 
     who: `ours`, `published`, or of a yardstick the set that it forecasts: a split, or a world by
-    its name. experiment: of a yardstick the forecaster's name. mae and crps: scaled units. A run
+    its name. experiment: of a yardstick the forecaster's name. mae: scaled units. A run
     that asks an adapter about the other 15 hard series counts to the run that trained it, as in the
     published errors: search/second_0 to search/expt_7, for example. Raises InputError for a split
     or a world on which no yardstick is recorded.
@@ -96,7 +96,7 @@ def error_table(records: dict[str, Record]) -> pd.DataFrame:
             "split": study.EXPERIMENTS[name].split,
         }
         for i, entry in record.series.items():
-            rows.append(run | {"series": i, "mae": entry["mae"], "crps": entry.get("crps")})
+            rows.append(run | {"series": i, "mae": entry["mae"]})
     for where in ("validation", "test", *WORLDS):
         yardsticks = study.recorded_yardsticks(where)
         if not yardsticks:
@@ -107,8 +107,8 @@ def error_table(records: dict[str, Record]) -> pd.DataFrame:
         for name, maes in yardsticks.items():
             yardstick = {"who": where, "experiment": name, "split": where}
             for i, mae in maes.items():
-                rows.append(yardstick | {"series": i, "mae": mae, "crps": None})
-    columns = ("who", "experiment", "split", "series", "mae", "crps")
+                rows.append(yardstick | {"series": i, "mae": mae})
+    columns = ("who", "experiment", "split", "series", "mae")
     recorded = pd.DataFrame(rows, columns=columns)
     return pd.concat([recorded, published()], ignore_index=True)
 
@@ -130,7 +130,7 @@ def _trained(record: Record, records: dict[str, Record]) -> str:
 
 
 def published() -> pd.DataFrame:
-    """Return the report's own errors, in the columns of `error_table` but the last."""
+    """Return the report's own errors, in the columns of `error_table`."""
     path = ROOT / "report" / "published" / "series_mae.csv"
     table = pd.read_csv(path, float_precision="round_trip")
     table = table.rename(columns={"series_id": "series"})

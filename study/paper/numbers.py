@@ -4,8 +4,6 @@ The PDF adds them up.
 """
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,28 +12,22 @@ import pandas as pd
 import study
 from m2lib import series
 from m2lib.accounting import (
-    CONVENTIONS,
     Shape,
-    cached_step_flops,
     forecast_flops,
-    forward_flops,
     sum_costs,
     total,
 )
 from m2lib.errors import InputError
-from m2lib.files import read_json
 from m2lib.model import backbone_config
 from m2lib.series import bootstrap_interval, crps_fair
 from m2lib.series.intervals import t_interval
-from study import EXPERIMENTS, REPLICATION, Profile, Record
+from study import EXPERIMENTS, Profile, Record
 from study.experiments import FEW_STEPS, SEEDS, few_name, few_test_name
 from study.networks import TWENTIETHS, network_errors, recorded_networks
 from study.paper import errors, real_tables
 from study.paper.claims import judged_claims
 from study.paper.errors import Runs, summary
-from study.paper.samples import GREEDY, Sampled, median_mae, sampled
-from study.paper.scaling import MEASURED, milestones, power_law
-from study.settings import benchmark_record
+from study.paper.samples import GREEDY, LOG_VAR, Sampled, median_mae, sampled
 from study.worlds import CHANGED, OF_USUAL_SIZE
 
 REPORT = study.PROFILES["report"]
@@ -43,28 +35,14 @@ PROMPT = 512
 """Tokens of the report's prompts."""
 NEW_TOKENS = 220
 """Tokens that it writes for a forecast, whatever they are."""
-REPLICATED = {
-    "fifth": (*study.SEARCH, *study.SECOND, "final"),
-    "report": (
-        *("baseline", "untuned-test", "default", "default-rest"),
-        *study.BEST_THREE,
-        *study.SECOND,
-        *study.CONTEXTS,
-        "context/768-rest",  # which the report does not have
-        "final",
-    ),
-}
-"""The runs of the replication that the PDF speaks of, by profile."""
-ON_THE_FIVE = (*study.SEARCH, *study.CONTEXTS)
-"""The runs that the report compares on the same five series."""
-SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
+RUNS = (
+    *("baseline", "default", "default-warm", "untuned-test", "untuned-test-constrained"),
+    *("final", "final-sampled", "best", "samples/final/test", "samples/best/test"),
+    *dict.fromkeys((*study.FINAL_TRIALS, *study.ARMS)),
 )
-TRAINED_WITH = ("learning_rate", "rank", "sequence_length", "batch_size")
+"""The runs of the language model whose errors the PDF and the pages print."""
+REPLICATED = ("untuned-test", "final")
+"""Those of the replication."""
 PUBLISHED = {
     "published: Qwen2.5-0.5B, untuned": "untuned",
     "published: Qwen2.5-0.5B, final adapter": "final",
@@ -72,21 +50,6 @@ PUBLISHED = {
 """The report's runs on the test series, by what they are called among the yardsticks."""
 GENERAL = "language"
 """The name of the adapter `general` among the forecasters of real tables."""
-RIVALS_ON_TABLES = (
-    "last value",
-    "last season",
-    "AutoETS",
-    "AutoTheta",
-    "AutoARIMA",
-    "ensemble",
-    "untuned",
-)
-"""The forecasters of real tables that the PDF compares `general` with."""
-DECISIVE = "prescriptions"
-"""The source for judging that decides most of how `general` compares with others."""
-FURTHEST_BEHIND = "prices"
-"""The source for judging on which `general` is furthest behind the last value."""
-SIMPLE = [f"test {name}" for name in (*series.BASELINES, study.TUNED)]
 RIVAL = "residual"
 """The small network that learns from the language model's series."""
 HARDENED = "residual, noise and stretched time"
@@ -98,35 +61,14 @@ LONG_RUN = "the language model, best adapter"
 ANY_TABLE = "the language model, for any table"
 COMPARED = {
     "ours default": ["ours baseline"],
-    "published default": ["published baseline"],
-    "report default": ["report baseline"],
-    "report default-rest": ["report baseline"],
-    "report baseline": ["published baseline", f"validation {COPIED}"],
-    "ours baseline": [f"validation {MEAN}"],
-    "report context/768": ["report context/512"],
-    "published search/expt_6": ["published default"],
-    "report search/expt_6": ["report default"],
-    "report search/expt_7": ["report search/expt_6"],
-    "report search/expt_8": ["report search/expt_6"],
-    "report final": [
-        "report untuned-test",
-        "published final",
-        f"test {COPIED}",
-        f"test {study.TUNED}",
-    ],
+    "ours final": [f"ours {GREEDY['untuned']}", f"test {study.TUNED}"],
+    "ours best": ["ours final", f"test {study.TUNED}"],
+    "report final": ["report untuned-test", f"test {COPIED}"],
     "published final": [f"test {COPIED}"],
-    "ours final": [f"ours {GREEDY['untuned']}", "published final", *SIMPLE],
-    "ours best": ["ours final", "published final", f"test {study.TUNED}"],
-    f"test {study.TUNED}": [f"test {COPIED}"],
-    "ours samples/final/test": [f"test {study.TUNED}"],
-    f"test {ANY_TABLE}": [f"test {study.TUNED}"],
     "ours trial/linear-simulated": ["ours trial/small"],
-    "ours trial/rank": ["ours trial/linear-simulated"],
     "ours trial/simulated": ["ours trial/rate"],
-    "ours trial/tail": ["ours trial/rank"],
-    "ours trial/units": ["ours trial/rate"],
 }
-"""Who is compared with whom, series by series; `_comparisons` adds those made in each world."""
+"""Who is compared with whom, series by series."""
 
 
 def numbers(profile: Profile) -> dict[str, Any]:
@@ -135,134 +77,58 @@ def numbers(profile: Profile) -> dict[str, Any]:
     These are errors, intervals, FLOPs and yardsticks. Raises InputError where a record is missing
     or not finished, or M2_DATA holds other series than theirs.
     """
-    records = errors.finished_records(profile, *_names_in_the_paper())
+    records = errors.finished_records(profile, *RUNS)
     if records["final"].plan.data != errors.data().fingerprint:
         raise InputError(
             f"{errors.data().source} holds other series than the records are about; unset M2_DATA"
         )
-    replicas = {}
-    for who, names in REPLICATED.items():
-        replicas[who] = errors.finished_records(REPLICATION[who], *names)
-    table = _all_errors(records, replicas)
-    runs = errors.runs(table)
-    # The five series on which settings are compared.
-    five_ids = runs["published", "context/512"].index
-    setting_rows = table[table["experiment"].isin(ON_THE_FIVE)]
-    rows_of_five = setting_rows[setting_rows["series"].isin(five_ids)]
-    our_rows = table[table["who"] == "ours"]
-    crps = our_rows.groupby("experiment")["crps"].mean().dropna()
-    reported_names = ("default", *ON_THE_FIVE, "final")
-    model = backbone_config(REPORT.backbone)
-    cached_step = cached_step_flops(report_shape(), PROMPT, convention="published")
+    replica = errors.finished_records(study.REPLICATION["report"], *REPLICATED)
+    replicated = errors.error_table(replica).query("who == 'ours'").assign(who="report")
+    table = pd.concat([errors.error_table(records), replicated])
     return {
-        "records": _run_rows(records),
-        "trials at equal FLOPs": (study.START, *study.ARMS),
+        "records": {name: run_row(record) for name, record in records.items()},
         "trials for the final run": study.FINAL_TRIALS,
+        "trials at equal FLOPs": (study.START, *study.ARMS),
         "changed worlds": CHANGED,
-        "removed": study.removed(profile),
-        "replicated": {who: _run_rows(replica) for who, replica in replicas.items()},
-        "reported": {name: _reported(name) for name in reported_names},
+        "reported steps": study.trained_with("final", REPORT).steps,
         "errors": _errors(table),
-        "five": _errors(rows_of_five),
-        "crps": crps.to_dict(),
-        "gains": _gains(runs),
+        "gains": _gains(errors.runs(table)),
         "networks": networks(profile),
         "linear map": min(_linear_means()),
         "few series": few_series(profile),
-        "lost": {who: _lost_worlds(who) for who in (FINAL_MODEL, LONG_RUN)},
-        "regression leads": sum(map(_regression_leads, CHANGED)),
-        "spent": _spent(profile),
-        "verdicts": Counter(row.verdict for row in judged_claims()),
-        "real tables": _real_table_ratios(),
         "network worlds": _network_worlds(),
         "network bands": _network_bands(profile),
-        "first round": {
-            "published": _winners(runs, "published"),
-            "fifth": _winners(runs, "fifth"),
-        },
-        "precision": _precision(),
-        "featured": _featured(replicas["report"]),
-        "textbook": _real_tables(),
-        "costs": yardstick_costs(),
+        "lost": {who: _lost_worlds(who) for who in (FINAL_MODEL, LONG_RUN)},
+        "regression leads": sum(map(_regression_leads, CHANGED)),
         "uncertainty": _uncertainty(profile),
-        "best": _best(records["best"], profile.budget),
-        "table3": _table_3(),
-        "printed": study.published_statements(),
+        "real tables": _real_table_ratios(),
+        "costs": yardstick_costs(),
+        "spent": _spent(profile),
+        "verdicts": Counter(row.verdict for row in judged_claims()),
         "accountant": _accountant(),
-        "a cached step as published": total(cached_step),
-        "a cache saves by the rules": _cost_ratio_without_cache(),
-        "model": {size: getattr(model, size) for size in SIZES},
     }
-
-
-def _names_in_the_paper() -> list[str]:
-    """Return the experiments of ours that the paper is about, its trials last, as it lists them.
-
-    What learns from a few series is no part of the paper, and of the searches it has the
-    replication's.
-    """
-    names = []
-    for name in EXPERIMENTS:
-        is_elsewhere = name.startswith(("search/", "context/", "few/"))
-        if not is_elsewhere:
-            names.append(name)
-    return sorted(names, key=lambda name: name.startswith("trial/"))
-
-
-def _all_errors(records: dict[str, Record], replicas: dict[str, dict[str, Record]]) -> pd.DataFrame:
-    """Return the table of errors, and below it those of replicas, whose names stand in `who`."""
-    tables = [errors.error_table(records)]
-    for who, replica in replicas.items():
-        errors_of_runs = errors.error_table(replica).query("who == 'ours'")
-        tables.append(errors_of_runs.assign(who=who))
-    return pd.concat(tables)
-
-
-def _run_rows(records: dict[str, Record]) -> dict[str, dict[str, Any]]:
-    """Return the `run_row` of each of some records, by name."""
-    return {name: run_row(record) for name, record in records.items()}
 
 
 def run_row(record: Record) -> dict[str, Any]:
     """Return what a run was and what it took, its FLOPs by the rules.
 
-    `flops` and `seconds` are those of its training, `all flops` and `all seconds` those of the run.
+    `flops` and `seconds` are those of its training, `all flops` those of the run, and `way` has the
+    evaluations that forecast series.
     In records older than the field `evaluation_seconds`, `seconds` include the evaluations.
     """
-    experiment = EXPERIMENTS[record.name]
-    row = {
-        "about": experiment.about.removeprefix("trial: "),
-        "group": experiment.group,
-        "backbone": record.plan.backbone,
-        "device": record.device,
-        "dtype": record.dtype,
-        "forecast dtype": record.forecast_dtype or record.dtype,
-        "commit": record.commit,
+    return {
+        "about": EXPERIMENTS[record.name].about.removeprefix("trial: "),
         "steps": len(record.loss_curve),
         "flops": record.flops["training"]["coursework"],
         "executed": record.flops["training"]["executed"],
         "seconds": record.train_seconds - record.evaluation_seconds,
-        "loss before": record.evaluations[0]["loss"] if record.evaluations else None,
         "loss": record.evaluations[-1]["loss"] if record.evaluations else None,
+        "way": [row for row in record.evaluations if "mae_mean" in row],
         "all flops": record.spent()["coursework"],
-        "all seconds": record.seconds,
-        "forecasts": len(record.series),
-        "samples": record.protocol.n_samples,
-        "temperature": record.protocol.temperature,
-    }
-    for setting in TRAINED_WITH:
-        row[setting] = getattr(record.training, setting, None)  # None if it trained nothing
-    return row
-
-
-def _reported(name: str) -> dict[str, Any]:
-    """Return what the report trained an experiment with."""
-    training = study.trained_with(name, REPORT)
-    return {
-        "steps": training.steps,
-        "learning_rate": training.learning_rate,
-        "rank": training.rank,
-        "sequence_length": training.sequence_length,
+        # None if it trained nothing
+        "learning_rate": getattr(record.training, "learning_rate", None),
+        "rank": getattr(record.training, "rank", None),
+        "sequence_length": getattr(record.training, "sequence_length", None),
     }
 
 
@@ -288,17 +154,13 @@ def yardstick_costs() -> dict[str, dict[str, Any]]:
 def _errors(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Return a summary of each run, by who and experiment.
 
-    A mean may hang on one series: so which is the worst is said, and what the mean is without it.
     Those on test have 95% intervals.
     """
     summaries: dict[str, dict[str, Any]] = {}
     for (who, name), run in table.groupby(["who", "experiment"], sort=False):
         maes = run.set_index("series")["mae"]
-        worst = maes.idxmax()
         row = summary(maes)
-        row["worst series"] = int(worst)
-        row["mean without it"] = maes.drop(worst).mean()
-        row["quartiles"] = maes.quantile([0.25, 0.75]).tolist()
+        row["mean without worst"] = maes.drop(maes.idxmax()).mean()
         if (run["split"] == "test").all():
             row |= _on_test(run["mae"])
         summaries.setdefault(who, {})[name] = row
@@ -312,7 +174,7 @@ def _gains(runs: Runs) -> dict[str, dict[str, Any]]:
     """
     maes_by_name = {" ".join(run): maes for run, maes in runs.items()}  # "ours final", for example
     gains: dict[str, dict[str, Any]] = {}
-    for name, other_names in _comparisons().items():
+    for name, other_names in COMPARED.items():
         gains[name] = {}
         for other_name in other_names:
             gains[name][other_name] = _gain(maes_by_name[name], maes_by_name[other_name])
@@ -527,157 +389,43 @@ def _network_bands(profile: Profile) -> dict[str, dict[str, Any]]:
     return described
 
 
-def _comparisons() -> dict[str, list[str]]:
-    """Return who is compared with whom, those of COMPARED first, then those in each world."""
-    comparisons = dict(COMPARED)
-    for world in OF_USUAL_SIZE:
-        comparisons[f"{world} {ANY_TABLE}"] = [f"{world} {study.TUNED}"]
-    for world in OF_USUAL_SIZE:
-        comparisons[f"{world} {FINAL_MODEL}"] = [f"{world} {COPIED}"]
-    for world in OF_USUAL_SIZE:
-        comparisons[f"{world} {LONG_RUN}"] = [f"{world} {COPIED}", f"{world} {MEAN}"]
-    return comparisons
-
-
 def _gain(our_maes: pd.Series, their_maes: pd.Series) -> dict[str, Any]:
-    """Return how much better a run is than another, on the series of both."""
+    """Return how much better a run is than another, on the series of both.
+
+    `t interval` is Student's interval of the mean, and `share of three` the share that the three
+    largest gains have in the sum of all.
+    """
     theirs = their_maes.reindex(our_maes.index).dropna()
     ours = our_maes[theirs.index]
-    row: dict[str, Any] = {"theirs": summary(theirs), "worse": int((ours > theirs).sum())}
-    row |= series.paired_gain(dict(ours), dict(theirs))
-    return row | _gain_robustness(theirs - ours)
-
-
-def _gain_robustness(gains: pd.Series) -> dict[str, Any]:
-    """Return what a mean gain hangs on, and what a stricter interval says of it.
-
-    `t interval` is Student's interval of the mean. `largest share` is the share that the largest
-    gain of a series has in the sum of all, and `share of three` that of the three largest.
-    `without three` is the mean without these three, with its bootstrap interval.
-    """
-    largest_first = gains.sort_values(ascending=False)
-    total_gain = gains.sum()
-    gains_without_three = largest_first.iloc[3:]
-    return {
+    gains = theirs - ours
+    return series.paired_gain(dict(ours), dict(theirs)) | {
+        "theirs": summary(theirs),
         "t interval": t_interval(gains),
-        "largest share": largest_first.iloc[0] / total_gain,
-        "share of three": largest_first.iloc[:3].sum() / total_gain,
-        "without three": {
-            "mean": gains_without_three.mean(),
-            "mean interval": bootstrap_interval(gains_without_three.sort_index()),
-        },
+        "share of three": gains.nlargest(3).sum() / gains.sum(),
     }
-
-
-def _winners(runs: Runs, who: str) -> list[str]:
-    """Return the settings with the lowest mean over the five series, or over any four of them.
-
-    Each is named once.
-    """
-    five_ids = runs["published", "context/512"].index
-    maes = pd.DataFrame({name: runs[who, name] for name in study.SEARCH}).loc[five_ids]
-    winners = {maes.mean().idxmin()}
-    for left_out in five_ids:
-        winners.add(maes.drop(left_out).mean().idxmin())
-    return sorted(winners)
-
-
-def _precision() -> dict[str, Any]:
-    """Return what the replication's forecasts were in bfloat16 and are in float32, by run."""
-    rows = read_json(benchmark_record("precision.json"))["records"]
-    return {f"{row['profile']} {row['run']}": row for row in rows}
-
-
-def _featured(records: dict[str, Record]) -> dict[str, list[dict[str, Any]]]:
-    """Return the errors of the series that figures 4 and 6 show, by figure."""
-    series_ids = errors.quartile_median_worst(records["default"].maes())
-    return {
-        "fig4": _beside_published(records["baseline"], EXPERIMENTS["baseline"].featured),
-        "fig6 untuned": _beside_published(records["baseline"], series_ids),
-        "fig6 tuned": _beside_published(records["default"], series_ids),
-    }
-
-
-def _beside_published(record: Record, series_ids: Iterable[int]) -> list[dict[str, Any]]:
-    """Return a record's errors of some series, each beside the report's."""
-    maes = record.maes()
-    published = study.published_maes(record.name)
-    return [{"series": i, "mae": maes[i], "published": published[i]} for i in series_ids]
-
-
-def _real_tables() -> dict[str, Any]:
-    """Return how `general` compares with others on the real series for judging."""
-    judged = real_tables.judged()
-    table = real_tables.errors_by_series(judged)
-    losses = real_tables.errors_by_series(judged, "loss")
-    prices = table.loc[[FURTHEST_BEHIND]]
-    return {
-        "sources": table.index.unique("source").size,
-        "series": len(table),
-        "ratios": _ratios(table),
-        "losses": _ratios(losses),
-        f"without {DECISIVE}": _ratios(table.drop(DECISIVE)),
-        f"losses without {DECISIVE}": _ratios(losses.drop(DECISIVE)),
-        FURTHEST_BEHIND: asdict(real_tables.compared(prices, GENERAL, real_tables.LAST_VALUE)),
-        "held": real_tables.held(judged[GENERAL]),
-    }
-
-
-def _ratios(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Return how many times as large the error of `general` is as each rival's."""
-    ratios = {}
-    for rival in RIVALS_ON_TABLES:
-        ratios[rival] = asdict(real_tables.compared(table, GENERAL, rival).over_series)
-    return ratios
 
 
 def _uncertainty(profile: Profile) -> dict[str, Any]:
-    """Return what the samples come to, and what they cost.
-
-    The temperatures were tried on the validation series.
+    """Return the scores of the samples by forecaster, and the long run's gain over the regression's
+    in CRPS.
     """
     test = sampled(profile)
-    validation = sampled(profile, "validation")
-    crps = {name: dict(test.by_series(crps_fair, name)) for name in test.samples}
-    shown_crps = crps[test.shown]
-    other_names = [name for name in crps if name != test.shown]
-    greedy = errors.finished_record(profile, GREEDY[test.shown]).maes()
-    shown_record = test.records[test.shown]
-    n_samples = shown_record.protocol.n_samples
-    one_forecast = forecast_flops(
-        report_shape(), PROMPT, NEW_TOKENS, rank=2, convention="published"
-    )
-    all_samples = forecast_flops(report_shape(), PROMPT, NEW_TOKENS, rank=2, samples=n_samples)
+    crps = {name: dict(test.by_series(crps_fair, name)) for name in ("best", LOG_VAR)}
     return {
-        "samples": n_samples,
-        "shown": test.shown,
-        "rows": {name: _sampled(test, validation, name) for name in test.samples},
-        "gains": {name: series.paired_gain(shown_crps, crps[name]) for name in other_names},
-        "below greedy": series.paired_gain(shown_crps, greedy),
-        "flops": shown_record.flops["forecasts"],
-        "one greedy forecast as published": total(one_forecast),
-        "samples by the rules": total(all_samples),
+        "samples": test.records["best"].protocol.n_samples,
+        "rows": {name: _sampled(test, name) for name in test.samples},
+        "gain": series.paired_gain(crps["best"], crps[LOG_VAR]),
     }
 
 
-def _sampled(test: Sampled, validation: Sampled, name: str) -> dict[str, Any]:
-    """Return the scores of a forecaster's samples, and how well its bands hold what they should.
-
-    The factor that stretches its bands comes from the validation series.
-    """
-    crps = test.by_series(crps_fair, name)
-    factor = validation.factor(name)
-    losses = test.by_series(series.quantile_loss, name)
+def _sampled(test: Sampled, name: str) -> dict[str, Any]:
+    """Return the scores of a forecaster's samples, and what its bands hold."""
     return {
         "of medians": summary(test.by_series(median_mae, name)),
-        "crps": crps.mean(),
-        "crps interval": bootstrap_interval(crps),
-        "weighted quantile loss": series.weighted_quantile_loss(losses, list(test.truths)),
+        "crps": test.by_series(crps_fair, name).mean(),
         "held": list(test.held(name).values()),
         "80% band held": bootstrap_interval(test.by_series(_band_coverage, name)),
         "width": test.by_series(_band_width, name).mean(),
-        "factor": factor,
-        "held when stretched": list(test.held(name, factor=factor).values()),
     }
 
 
@@ -691,60 +439,16 @@ def _band_width(samples: np.ndarray, _: np.ndarray) -> float:
     return series.sharpness(samples, 0.8)
 
 
-def _best(record: Record, budget: int) -> dict[str, Any]:
-    """Return what the long run came to on its way, and what power laws say of the whole budget."""
-    milestone_table = milestones(record)
-    before_end = milestone_table[:-1]
-    laws = {}
-    for measure in MEASURED:
-        laws[measure] = power_law(before_end["flops"], before_end[measure], budget)
-    return {
-        "way": milestone_table.to_dict("records"),
-        "laws": laws,
-        "discarded": record.flops["discarded"]["coursework"],
-    }
-
-
-def _table_3() -> dict[str, dict[str, Any]]:
-    """Return FLOPs of training and forecasts by row, under each convention and as printed.
-
-    The row `all` is the sum of the others.
-    """
-    tables: dict[str, dict[str, Any]] = {}
-    for kind in CONVENTIONS:
-        rows = study.table_3(report_shape(), kind)
-        training = sum(row[0] for row in rows.values())
-        forecasts = sum(row[1] for row in rows.values())
-        tables[kind] = rows | {"all": (training, forecasts)}
-    tables["printed"] = study.published_table_3()
-    return tables
-
-
 def _accountant() -> dict[str, float]:
-    """Return what the report's accountant charges where its text, and no table, prints it.
-
-    The report truncates: it prints 210.8 passes as 210, and by these 210 it then divides its
-    forecast.
+    """Return the FLOPs of the report's experiments: those of their training by the `rules`, and all
+    by its own accountant (`published`).
     """
-    one_pass = total(forward_flops(report_shape(), PROMPT, convention="published"))
-    forecast = total(forecast_flops(report_shape(), PROMPT, NEW_TOKENS, convention="published"))
+    by_rules = study.table_3(report_shape(), "coursework")
+    published = study.table_3(report_shape(), "published")
     return {
-        "passes per forecast": forecast / one_pass,
-        "FLOPs per generated token": forecast / int(forecast / one_pass),
-        "speed-up of decoding by a KV cache": NEW_TOKENS * one_pass / forecast,
+        "rules": sum(training for training, _ in by_rules.values()),
+        "published": sum(map(sum, published.values())),
     }
-
-
-def _cost_ratio_without_cache() -> float:
-    """Return how many times as much a forecast would cost if no keys and values were kept.
-
-    It is counted by the rules.
-    """
-    shape = report_shape()
-    without_cache = sum(
-        total(forward_flops(shape, PROMPT + num_new, rank=2)) for num_new in range(NEW_TOKENS)
-    )
-    return without_cache / total(forecast_flops(shape, PROMPT, NEW_TOKENS, rank=2))
 
 
 def report_shape() -> Shape:

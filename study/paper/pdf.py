@@ -29,12 +29,13 @@ FIGURES = {
     if function.__module__ == figures.__name__ and not name.startswith("_")
 }
 """The public functions of `figures`, by name; not those that it imports."""
+IN_PAPER = ("best_forecasts", "rival")
+"""The figures that report/main.typ shows; the others are drawn for lectures, by `show`."""
 OF_REPLICATION = {
     "report": (
         "fig4_baseline_forecasts",
         "fig6_forecasts",
         "fig7_reduced_validation",
-        "fig8_second",
         "context_lengths",
         "fig9_final",
     ),
@@ -92,7 +93,7 @@ def make_pdf(folder: Path) -> Path:
     if folder != REPORT_FOLDER:
         for name in SOURCES:
             write_atomic(folder / name, (REPORT_FOLDER / name).read_bytes())
-    for name in FIGURES:
+    for name in IN_PAPER:
         figure = draw(name)
         plots.save_figure(figure, name, folder=folder / "figures", kind="svg")
         plt.close(figure)
