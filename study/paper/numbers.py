@@ -1,7 +1,4 @@
-"""The numbers that the PDF prints, as tables, from records and published tables alone.
-
-The PDF adds them up.
-"""
+"""The numbers that the PDF prints, as tables, from records and published tables alone."""
 
 from collections import Counter
 from typing import Any
@@ -11,12 +8,7 @@ import pandas as pd
 
 import study
 from m2lib import series
-from m2lib.accounting import (
-    Shape,
-    forecast_flops,
-    sum_costs,
-    total,
-)
+from m2lib.accounting import Shape, forecast_flops, sum_costs, total
 from m2lib.errors import InputError
 from m2lib.model import backbone_config
 from m2lib.series import bootstrap_interval, crps_fair
@@ -55,10 +47,8 @@ RIVAL = "residual"
 HARDENED = "residual, noise and stretched time"
 """The same with noise and stretched time in its training."""
 COPIED = "nearest analogue in the context"
-MEAN = "mean of the context, repeated"
 FINAL_MODEL = "the language model, final adapter"
 LONG_RUN = "the language model, best adapter"
-ANY_TABLE = "the language model, for any table"
 COMPARED = {
     "ours default": ["ours baseline"],
     "ours final": [f"ours {GREEDY['untuned']}", f"test {study.TUNED}"],
@@ -294,34 +284,26 @@ def _regression_leads(world: str) -> bool:
 
 
 def _spent(profile: Profile) -> dict[str, dict[str, float]]:
-    """Return the runs, hours and FLOPs by the rules of all finished records.
-
-    `reported` are the laptop's runs of the report's experiments, and `laptop` all of its runs.
-    Records that are no longer kept count.
-    """
-    spent = {name: {"runs": 0, "hours": 0.0, "flops": 0} for name in ("reported", "laptop")}
-    spent["replication"] = {"runs": 0, "hours": 0.0, "flops": 0}
-
-    def add(name: str, runs: int, seconds: float, flops: int) -> None:
-        spent[name]["runs"] += runs
-        spent[name]["hours"] += seconds / 3600
-        spent[name]["flops"] += flops
-
-    rows = []
-    for record in _finished(profile):
-        group = EXPERIMENTS[record.name].group
-        rows.append((group, 1, record.seconds, record.spent()["coursework"]))
-    for row in study.removed(profile):
-        flops = sum_costs(*row["flops"].values())["coursework"]
-        rows.append((row["group"], len(row["records"]), row["seconds"], flops))
-    for group, *costs in rows:
-        add("laptop", *costs)
-        if group:
-            add("reported", *costs)
+    """Return the runs, hours and FLOPs by the rules of the language model and of the replication."""
+    replicas = []
     for replication in study.REPLICATION.values():
-        for record in _finished(replication):
-            add("replication", 1, record.seconds, record.spent()["coursework"])
-    return spent
+        replicas += _finished(replication)
+    return {
+        "laptop": _total(_finished(profile), study.removed(profile)),
+        "replication": _total(replicas, []),
+    }
+
+
+def _total(records: list[Record], removed: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the runs, hours and FLOPs by the rules of records, and of those no longer kept."""
+    flops = [record.spent()["coursework"] for record in records]
+    flops += [sum_costs(*row["flops"].values())["coursework"] for row in removed]
+    seconds = [record.seconds for record in records] + [row["seconds"] for row in removed]
+    return {
+        "runs": len(records) + sum(len(row["records"]) for row in removed),
+        "hours": sum(seconds) / 3600,
+        "flops": sum(flops),
+    }
 
 
 def _finished(profile: Profile) -> list[Record]:
@@ -346,6 +328,7 @@ def _real_table_ratios() -> dict[str, Any]:
         "network / last season": ratio("network", "it / last season"),
         "network / general": ratio(GENERAL, "network / it"),
         "network / ensemble": ratio("ensemble", "network / it"),
+        "network / general, by source": judged[GENERAL]["network / it"]["mase"]["over_sources"],
     }
 
 

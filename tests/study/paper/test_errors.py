@@ -1,5 +1,6 @@
 """The table of all errors, against the records that it is made of."""
 
+import pandas as pd
 import pytest
 
 from m2lib.errors import InputError
@@ -13,6 +14,7 @@ from study import (
     published_maes,
     record_path,
     recorded_rows,
+    recorded_yardsticks,
 )
 from study.paper import errors
 from study.paper.numbers import PUBLISHED
@@ -93,3 +95,14 @@ def test_the_active_profile_is_shown_where_it_keeps_records(monkeypatch):
 
 def test_the_untuned_model_is_decoded_as_the_final_one():
     assert errors.untuned_like_final(LAPTOP).protocol == load_record("laptop", "final").protocol
+
+
+def test_worlds_hold_only_who_forecast_all_of_them():
+    table = errors.error_table({})
+    newcomer = table[table["who"] == "as trained"].assign(experiment="a newcomer")
+
+    by_world = errors.by_world(pd.concat([table, newcomer]), "median")
+
+    assert list(by_world.index) == list(WORLDS)
+    for world in WORLDS:
+        assert list(by_world) == [errors.short(name) for name in recorded_yardsticks(world)]

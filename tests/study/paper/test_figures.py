@@ -1,12 +1,10 @@
 """The figures, against the records that they are drawn from."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from study import ARMS, PROFILES, REPLICATION, published_maes, recorded_yardsticks
-from study.paper import errors, figures, numbers, pdf, samples
-from study.worlds import WORLDS
+from study import PROFILES, REPLICATION, published_maes, recorded_yardsticks
+from study.paper import errors, figures, pdf
 
 LAPTOP = PROFILES["laptop"]
 WHOLE = REPLICATION["report"]
@@ -20,7 +18,7 @@ def line_labelled(ax, label):
 def test_no_model_is_loaded_for_a_figure(monkeypatch, tmp_path):
     monkeypatch.setenv("M2_OUT", str(tmp_path))
     monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", None)
-    for name in ("fig1_architecture", "fig5_baseline_errors", "table3_budget"):
+    for name in ("fig3_encoding", "fig5_baseline_errors", "table3_budget"):
         pdf.show(name)
         assert (tmp_path / "figures" / f"{name}.png").is_file()
 
@@ -76,32 +74,6 @@ def test_a_row_of_the_budget_begins_where_the_last_one_ended():
         assert ax.get_title().endswith(f": {ends[-1]:.1f}%")
 
 
-def test_the_curve_of_the_surest_ends_at_the_error_of_all(sampled_on_test):
-    *_, means, medians = figures.trust(LAPTOP).axes
-
-    # A forecaster has two lines: by its spread, and dashed, as if it knew its errors in advance.
-    for who, place in ((sampled_on_test.shown, 0), (samples.LOG_VAR, 2)):
-        maes = sampled_on_test.by_series(samples.median_mae, who)
-        for ax, error_of_all in ((means, maes.mean()), (medians, maes.median())):
-            by_spread = ax.lines[place].get_ydata()
-            dashed = ax.lines[place + 1].get_ydata()
-            assert by_spread[-1] == pytest.approx(error_of_all)
-            assert dashed[-1] == pytest.approx(error_of_all)
-            assert dashed[0] == maes.min()
-
-
-def test_ranks_and_bands_are_shares(sampled_on_test):
-    bands, *histograms = figures.reliability(LAPTOP).axes
-
-    for ax in histograms:
-        assert sum(bar.get_height() for bar in ax.patches) == pytest.approx(1)
-
-    best = line_labelled(bands, "best")
-    levels = np.round(best.get_xdata(), 2)
-    (held_at_80,) = best.get_ydata()[levels == 0.8]
-    assert held_at_80 == pytest.approx(sampled_on_test.held("best")[0.8])
-
-
 def test_the_median_of_all_samples_is_that_of_the_record():
     recorded = list(errors.finished_record(LAPTOP, "samples/best/test").maes().values())
 
@@ -113,77 +85,12 @@ def test_the_median_of_all_samples_is_that_of_the_record():
         assert by_count[0] > by_count[-1]
 
 
-@pytest.fixture(scope="module")
-def trained_points():
-    """Return what trainings came to, as `more_per_flop` draws it."""
-    return figures._trained_points(LAPTOP)
-
-
-def test_the_long_run_ends_at_its_last_evaluation(trained_points):
-    (end,) = trained_points[trained_points["kind"] == "the long run, its end"].to_dict("records")
-
-    recorded = errors.finished_record(LAPTOP, "best").evaluations[-1]
-    assert end["loss"] == recorded["loss"]
-    assert end["mean"] == recorded["mae_mean"]
-    assert end["median"] == recorded["mae_median"]
-
-
-def test_trials_are_the_first_and_its_arms_but_for_two_controls(trained_points):
-    assert trained_points["kind"].value_counts()["trials of 240 steps"] == 1 + len(ARMS) - 2
-
-
-def test_the_final_run_is_drawn_at_its_errors_on_test(trained_points):
-    maes = errors.finished_record(LAPTOP, "final").maes()
-    by_kind = trained_points.set_index("kind")
-    assert by_kind.loc["final, on test", "median"] == np.median(list(maes.values()))
-
-
-def test_trainings_are_drawn_at_what_they_came_to(trained_points):
-    axes = figures.more_per_flop(LAPTOP).axes
-    for ax, measure in zip(axes, ("loss", "mean", "median"), strict=True):
-        heights = ax.collections[0].get_offsets()[:, 1].compressed()
-        expected = trained_points[measure].dropna()
-        assert sorted(heights) == pytest.approx(sorted(expected))
-
-
-def test_every_forecaster_has_a_row_with_its_errors():
-    error, _, flops = figures.yardstick_costs(LAPTOP).axes
-    names = [label.get_text() for label in error.get_yticklabels()]
-    means, medians = error.lines
-
-    assert sorted(names) == sorted(map(errors.short, numbers.yardstick_costs()))
-    assert list(means.get_xdata()) == sorted(means.get_xdata(), reverse=True)
-
-    row = names.index("log-VAR(9)")  # 32.5 and 8.5, as in the first table of book/results.md
-    assert round(means.get_xdata()[row], 1) == 32.5
-    assert round(medians.get_xdata()[row], 1) == 8.5
-
-    lower_bounds = line_labelled(flops, "at least").get_xdata().astype(float)
-    assert np.isfinite(lower_bounds).sum() == 2
-
-
-def test_each_world_has_the_errors_of_its_forecasters():
-    table = errors.error_table({})
-
-    axes = figures.changed_worlds(LAPTOP).axes
-
-    for ax, statistic in zip(axes, ("mean", "median"), strict=True):
-        names = {line.get_label() for line in ax.lines}
-        assert names > {"context mean", "log-VAR(9)", "LM best", "LM general"}
-
-        by_world = errors.by_world(table, statistic)
-        for line in ax.lines:
-            maes = by_world[line.get_label()].clip(lower=0.1)  # there is no logarithm of 0
-            assert list(line.get_ydata()) == list(by_world.index) == list(WORLDS)
-            assert list(line.get_xdata()) == list(maes)
-
-
-def test_worlds_hold_only_who_forecast_all_of_them():
-    table = errors.error_table({})
-    newcomer = table[table["who"] == "as trained"].assign(experiment="a newcomer")
-
-    by_world = errors.by_world(pd.concat([table, newcomer]), "median")
-
-    assert list(by_world.index) == list(WORLDS)
-    for world in WORLDS:
-        assert list(by_world) == [errors.short(name) for name in recorded_yardsticks(world)]
+def test_the_rival_learns_from_as_many_series_as_the_language_model(printed_numbers):
+    for ax, split in zip(figures.rival(LAPTOP).axes, ("validation", "test"), strict=True):
+        network, language, *_ = [line for line in ax.lines if len(line.get_xdata()) > 2]
+        assert list(network.get_xdata()) == [3, 10, 30, 100, 300, 900, 5152]
+        for count, mean in zip(network.get_xdata(), network.get_ydata(), strict=True):
+            single = printed_numbers["networks"][str(count)]["single"][split]
+            assert mean == pytest.approx(np.mean(single))
+        recorded = recorded_yardsticks(split)["the language model, best adapter"]
+        assert language.get_ydata()[-1] == pytest.approx(np.mean([*recorded.values()]))

@@ -12,36 +12,9 @@ from study.paper import pdf
 
 SOURCE = (pdf.REPORT_FOLDER / "main.typ").read_text(encoding="utf-8")
 
-# Lecture 2 draws the model that runs there, lectures 6 and 9 show ours and not the replication,
-# lecture 7 shows the best of nine otherwise, and lecture 10 has a table. The lectures that go
-# beyond the report leave out models that a reader has not met yet.
-IN_THE_PAPER_ALONE = {
-    "fig1_architecture",
-    "fig6_forecasts",
-    "fig7_reduced_validation",
-    "fig8_second",
-    "fig9_final",
-    "table3_budget",
-    "yardstick_costs",
-    "changed_worlds",
-    "more_per_flop",
-    "fan_charts",
-    "reliability",
-    "trust",
-}
 
-
-def test_every_figure_of_the_pdf_is_one_that_a_notebook_shows():
-    in_the_pdf = set(re.findall(r'"(\w+)\.svg"', SOURCE))
-    in_notebooks = set()
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
-        cells = path.read_text(encoding="utf-8")
-        in_notebooks |= set(re.findall(r'\bshow\(\\"(\w+)\\"\)', cells))
-        in_notebooks |= set(re.findall(r'save_figure\(fig, \\"(\w+)\\"\)', cells))
-
-    assert len(in_the_pdf) > 8
-    assert in_the_pdf <= set(pdf.FIGURES)
-    assert in_the_pdf - IN_THE_PAPER_ALONE <= in_notebooks
+def test_the_figures_of_the_pdf_are_those_that_are_drawn_for_it():
+    assert set(re.findall(r'"(\w+)\.svg"', SOURCE)) == set(pdf.IN_PAPER) <= set(pdf.FIGURES)
 
 
 def test_every_figure_that_is_drawn_is_shown():
@@ -54,7 +27,7 @@ def test_every_figure_that_is_drawn_is_shown():
 
 def test_the_folder_of_figures_holds_those_that_are_drawn():
     files = {path.stem for path in (pdf.REPORT_FOLDER / "figures").glob("*.svg")}
-    assert files == set(pdf.FIGURES), "run `make figures`, and delete what is no longer drawn"
+    assert files == set(pdf.IN_PAPER), "run `make figures`, and delete what is no longer drawn"
 
 
 def test_a_figure_of_the_report_is_drawn_from_the_replications_records():
@@ -71,7 +44,6 @@ def test_a_figure_of_the_report_is_drawn_from_the_replications_records():
         ("context_lengths", "report"),
         ("fig9_final", "report"),
         ("fig8_search", "fifth"),
-        ("fig8_second", "report"),
         ("final_forecasts", "laptop"),
     ],
 )
@@ -116,7 +88,7 @@ def test_the_pdf_is_what_its_sources_give_in_a_folder_of_its_own(
     tmp_path, monkeypatch, printed_numbers
 ):
     monkeypatch.setattr(pdf, "numbers", lambda profile: printed_numbers)
-    monkeypatch.setattr(pdf, "FIGURES", {})  # the committed ones are copied instead
+    monkeypatch.setattr(pdf, "IN_PAPER", ())  # the committed ones are copied instead
     shutil.copytree(pdf.REPORT_FOLDER / "figures", tmp_path / "figures")
 
     made = pdf.make_pdf(tmp_path)
@@ -127,7 +99,7 @@ def test_the_pdf_is_what_its_sources_give_in_a_folder_of_its_own(
 
 def test_what_typst_does_not_find_is_an_error_of_one_line(tmp_path, monkeypatch, printed_numbers):
     monkeypatch.setattr(pdf, "numbers", lambda profile: printed_numbers)
-    monkeypatch.setattr(pdf, "FIGURES", {})
+    monkeypatch.setattr(pdf, "IN_PAPER", ())
     with pytest.raises(InputError, match=r"main\.typ: .*figures"):
         pdf.make_pdf(tmp_path)
 
@@ -152,6 +124,3 @@ def test_of_a_study_that_the_text_is_not_about_nothing_is_made(
     with pytest.raises(InputError, match=message):
         pdf.make_pdf(tmp_path / "report")
     assert not (tmp_path / "report").exists()
-
-
-METHODS = {"AutoETS", "AutoTheta", "AutoARIMA"}
