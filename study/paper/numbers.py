@@ -284,7 +284,7 @@ def _regression_leads(world: str) -> bool:
 
 
 def _spent(profile: Profile) -> dict[str, dict[str, float]]:
-    """Return the runs, hours and FLOPs by the rules of the language model and of the replication."""
+    """Return runs, hours and FLOPs by the rules, of the language model and of the replication."""
     replicas = []
     for replication in study.REPLICATION.values():
         replicas += _finished(replication)
