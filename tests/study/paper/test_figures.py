@@ -90,7 +90,7 @@ def test_the_rival_learns_from_as_many_series_as_the_language_model(printed_numb
         network, language, *_ = [line for line in ax.lines if len(line.get_xdata()) > 2]
         assert list(network.get_xdata()) == [3, 10, 30, 100, 300, 900, 5152]
         for count, mean in zip(network.get_xdata(), network.get_ydata(), strict=True):
-            single = printed_numbers["networks"][str(count)]["single"][split]
+            single = printed_numbers["networks"][str(int(count))]["single"][split]
             assert mean == pytest.approx(np.mean(single))
         recorded = recorded_yardsticks(split)["the language model, best adapter"]
         assert language.get_ydata()[-1] == pytest.approx(np.mean([*recorded.values()]))
