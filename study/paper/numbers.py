@@ -103,8 +103,7 @@ def run_row(record: Record) -> dict[str, Any]:
     """Return what a run was and what it took, its FLOPs by the rules.
 
     `flops` and `seconds` are those of its training, `all flops` those of the run, and `way` has the
-    evaluations that forecast series.
-    In records older than the field `evaluation_seconds`, `seconds` include the evaluations.
+    evaluations that forecast series. In records older than the field `evaluation_seconds`, `seconds` include the evaluations.
     """
     return {
         "about": EXPERIMENTS[record.name].about.removeprefix("trial: "),
@@ -198,7 +197,7 @@ def networks(profile: Profile) -> dict[str, dict[str, Any]]:
             },
             "beside": {
                 who: series.paired_gain(maes, others[who])
-                for who in (FINAL_MODEL, LONG_RUN, "samples", COPIED, study.TUNED)
+                for who in (FINAL_MODEL, LONG_RUN, "samples")
             },
             "seconds": float(np.mean(row["seconds"])),
             "forecast seconds": row["sets"]["test"]["seconds"],

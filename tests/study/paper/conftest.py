@@ -3,8 +3,8 @@
 import pytest
 
 from m2lib.files import read_json
-from study import PROFILES, load_record
-from study.paper import pdf, samples
+from study import load_record
+from study.paper import pdf
 
 
 @pytest.fixture(scope="session")
@@ -17,9 +17,3 @@ def printed_numbers():
 def sampled_record():
     """Return a record of samples of the 50 test series, which therefore has a CRPS for each."""
     return load_record("laptop", "final-sampled")
-
-
-@pytest.fixture(scope="session")
-def sampled_on_test():
-    """Return the samples of the 50 test series that figures show and the paper tells of."""
-    return samples.sampled(PROFILES["laptop"])
