@@ -29,7 +29,18 @@ FIGURES = {
     if function.__module__ == figures.__name__ and not name.startswith("_")
 }
 """The public functions of `figures`, by name; not those that it imports."""
-IN_PAPER = ("best_forecasts", "rival")
+IN_PAPER = (
+    "best_forecasts",
+    "rival",
+    "fig4_baseline_forecasts",
+    "fig5_baseline_errors",
+    "fig6_forecasts",
+    "fig7_reduced_validation",
+    "fig8_search",
+    "context_lengths",
+    "fig9_final",
+    "table3_budget",
+)
 """The figures that report/main.typ shows; the others are drawn for lectures, by `show`."""
 OF_REPLICATION = {
     "report": (
