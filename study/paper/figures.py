@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 import study
@@ -179,21 +178,17 @@ def rival(profile: Profile) -> Figure:
     The lines join means over seeds, and a bar the best and the worst seed.
     """
     points = _errors_by_count(profile)
+    looks = ((COLOURS["ours"], "o"), (_BEST, "D"))
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.3), sharey=True)
     for ax, (split, points_of_split) in zip(axes, points.groupby("split", sort=False), strict=True):
-        sns.lineplot(
-            points_of_split,
-            x="series",
-            y="mean",
-            hue="learner",
-            style="learner",
-            palette=[COLOURS["ours"], _BEST],
-            markers=["o", "D"],
-            dashes=False,
-            err_style="bars",
-            errorbar=("pi", 100),  # from the lowest to the highest
-            ax=ax,
-        )
+        for (who, seeds), (colour, marker) in zip(
+            points_of_split.groupby("learner", sort=False), looks, strict=True
+        ):
+            # Not by seaborn, which averages logarithms where an axis is logarithmic.
+            of_seeds = seeds.groupby("series")["mean"]
+            means = of_seeds.mean()
+            bars = (means - of_seeds.min(), of_seeds.max() - means)
+            ax.errorbar(means.index, means, bars, fmt=f"{marker}-", color=colour, ms=5, label=who)
         for name, (label, style) in _WITHOUT_TRAINING.items():
             level = np.mean([*study.recorded_yardsticks(split)[name].values()])
             ax.axhline(level, ls=style, color="0.4", lw=1, label=label)
@@ -202,7 +197,6 @@ def rival(profile: Profile) -> Figure:
         counts = sorted(points["series"].unique())
         ax.set_xticks(counts, [f"{count:,}" for count in counts])
         ax.set_yticks((1, 2, 5, 10, 20, 50, 100, 200), (1, 2, 5, 10, 20, 50, 100, 200))
-        ax.legend_.remove()
     axes[0].set_ylabel("mean MAE (scaled units)")
     plots.legend_below(figure, axes[:1])
     return figure

@@ -103,7 +103,8 @@ def run_row(record: Record) -> dict[str, Any]:
     """Return what a run was and what it took, its FLOPs by the rules.
 
     `flops` and `seconds` are those of its training, `all flops` those of the run, and `way` has the
-    evaluations that forecast series. In records older than the field `evaluation_seconds`, `seconds` include the evaluations.
+    evaluations that forecast series. In records older than the field `evaluation_seconds`,
+    `seconds` include the evaluations.
     """
     return {
         "about": EXPERIMENTS[record.name].about.removeprefix("trial: "),

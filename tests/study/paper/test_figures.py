@@ -85,12 +85,14 @@ def test_the_median_of_all_samples_is_that_of_the_record():
         assert by_count[0] > by_count[-1]
 
 
-def test_the_rival_learns_from_as_many_series_as_the_language_model(printed_numbers):
+def test_network_and_language_model_are_drawn_at_their_mean_errors_over_seeds(printed_numbers):
     for ax, split in zip(figures.rival(LAPTOP).axes, ("validation", "test"), strict=True):
-        network, language, *_ = [line for line in ax.lines if len(line.get_xdata()) > 2]
+        network = next(line for line in ax.lines if line.get_marker() == "o")
         assert list(network.get_xdata()) == [3, 10, 30, 100, 300, 900, 5152]
         for count, mean in zip(network.get_xdata(), network.get_ydata(), strict=True):
             single = printed_numbers["networks"][str(int(count))]["single"][split]
             assert mean == pytest.approx(np.mean(single))
+
+        language = next(line for line in ax.lines if line.get_marker() == "D")
         recorded = recorded_yardsticks(split)["the language model, best adapter"]
         assert language.get_ydata()[-1] == pytest.approx(np.mean([*recorded.values()]))
