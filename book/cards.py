@@ -26,7 +26,7 @@ PICTURES = {
     "10_flop_review": "Forecasts against training steps",
     "11_yardsticks": "Ten small panels, the same system in eight worlds",
     "12_the_rival": "Mean test error against the number of training series",
-    "13_uncertainty": "Fan charts of the prey of three test series",
+    "13_uncertainty": "Fan charts of the long run for an easy",
     "14_your_own_series": "Four fan charts, hares above and lynxes below",
 }
 

@@ -13,11 +13,9 @@ from matplotlib.figure import Figure
 
 import study
 from m2lib.accounting import CONVENTIONS
-from m2lib.series import series_mae
 from study import Profile, Record, plots
-from study.paper import drawings, errors, numbers, samples
+from study.paper import drawings, errors, numbers
 from study.paper.errors import finished_record, recorded_runs
-from study.paper.samples import Sampled
 from study.plots import COLOURS, WIDTH
 
 _QWEN = "published: Qwen2.5-0.5B"
@@ -133,45 +131,6 @@ def final_learning(profile: Profile) -> Figure:
     return figure
 
 
-def sample_counts(profile: Profile) -> Figure:
-    """Draw the error of the median of n samples, averaged over 20 draws of these n.
-
-    The greedy forecast's error is beside it.
-    """
-    sampled = samples.sampled(profile)
-    counts = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
-    figure, (means, medians) = plt.subplots(1, 2, figsize=(WIDTH, 2.4))
-    for who in ("final", "best"):
-        colour, marker = _LOOKS[who]
-        maes = _maes_of_medians(sampled, who, counts)
-        greedy = list(finished_record(profile, who).maes().values())
-        for ax, statistic in ((means, np.mean), (medians, np.median)):
-            by_count = statistic(maes, axis=2).mean(axis=1)
-            label = f"{who}, median of samples"
-            ax.semilogx(counts, by_count, f"{marker}-", base=2, color=colour, ms=5, label=label)
-            ax.axhline(statistic(greedy), ls="--", color=colour, lw=1.2, label=f"{who}, greedy")
-            ax.set(xlabel="samples", ylabel=f"{statistic.__name__} MAE (scaled units)")
-            ax.set_xticks(counts, map(str, counts))
-    plt.setp((means, medians), ylim=(0, None))
-    plots.legend_below(figure, (means,))
-    return figure
-
-
-def _maes_of_medians(sampled: Sampled, who: str, counts: tuple[int, ...]) -> np.ndarray:
-    """Return the MAE of the median of n of a forecaster's samples: (counts, draws, series)."""
-    rng = np.random.default_rng(0)
-    all_samples = sampled.samples[who]  # (n, m, 20, 2)
-    maes = []
-    for count in counts:
-        by_draw = []
-        for _ in range(20):
-            places = rng.permutation(all_samples.shape[1])[:count]
-            subset = all_samples[:, places]
-            by_draw.append(series_mae(np.median(subset, axis=1), sampled.truths))
-        maes.append(by_draw)
-    return np.array(maes)
-
-
 def rival(profile: Profile) -> Figure:
     """Draw the mean error against the number of series learned from, on both splits.
 
@@ -207,7 +166,7 @@ def _errors_by_count(profile: Profile) -> pd.DataFrame:
 
     There is one row for each seed.
     """
-    rows = []
+    rows: list[tuple[str, str, int, float]] = []
     for count, row in numbers.networks(profile).items():
         for split, means in row["single"].items():
             rows += [(split, "the small network", int(count), mean) for mean in means]
@@ -218,9 +177,9 @@ def _errors_by_count(profile: Profile) -> pd.DataFrame:
             rows.append(("test", "the language model", int(count), tested["mean"]))
     for split in ("validation", "test"):
         recorded = study.recorded_yardsticks(split)
-        for count, name in ((900, numbers.FINAL_MODEL), (5152, numbers.LONG_RUN)):
-            mean = np.mean([*recorded[name].values()])
-            rows.append((split, "the language model", count, mean))
+        for learned_from, name in ((900, numbers.FINAL_MODEL), (5152, numbers.LONG_RUN)):
+            mean = float(np.mean([*recorded[name].values()]))
+            rows.append((split, "the language model", learned_from, mean))
     return pd.DataFrame(rows, columns=("split", "learner", "series", "mean"))
 
 

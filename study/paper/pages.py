@@ -52,7 +52,7 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def results_table(numbers: Numbers) -> str:
     """Return the table of all forecasts of the 50 test series, with 95% intervals."""
     errors = numbers["errors"]
-    steps = f"{study.EXPERIMENTS['final'].training.steps:,}"
+    steps = f"{study.trained_with('final', study.PROFILES['report']).steps:,}"
     simple = dict.fromkeys((*BASELINES, "the last period, repeated", study.TUNED))
     rows = [(_named(name), errors["test"][name]) for name in simple]
     rows += [
@@ -123,7 +123,7 @@ def _named(yardstick: str) -> str:
 def short_table(numbers: Numbers) -> str:
     """Return the README's table of errors, without intervals."""
     errors = numbers["errors"]
-    steps = f"{study.EXPERIMENTS['final'].training.steps:,}"
+    steps = f"{study.trained_with('final', study.PROFILES['report']).steps:,}"
     rows = {
         "our model of 135 million parameters, untuned": errors["ours"]["untuned-test-constrained"],
         "the report's model of 0.5 billion parameters, untuned": errors["published"]["untuned"],

@@ -74,17 +74,6 @@ def test_a_row_of_the_budget_begins_where_the_last_one_ended():
         assert ax.get_title().endswith(f": {ends[-1]:.1f}%")
 
 
-def test_the_median_of_all_samples_is_that_of_the_record():
-    recorded = list(errors.finished_record(LAPTOP, "samples/best/test").maes().values())
-
-    axes = figures.sample_counts(LAPTOP).axes
-
-    for ax, statistic in zip(axes, (np.mean, np.median), strict=True):
-        by_count = line_labelled(ax, "best, median of samples").get_ydata()
-        assert by_count[-1] == pytest.approx(statistic(recorded))
-        assert by_count[0] > by_count[-1]
-
-
 def test_network_and_language_model_are_drawn_at_their_mean_errors_over_seeds(printed_numbers):
     for ax, split in zip(figures.rival(LAPTOP).axes, ("validation", "test"), strict=True):
         network = next(line for line in ax.lines if line.get_marker() == "o")
