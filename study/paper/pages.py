@@ -133,9 +133,7 @@ def short_table(numbers: Numbers) -> str:
         "copying the most similar stretch of the past": errors["test"][
             "nearest analogue in the context"
         ],
-        "a linear autoregression of logarithms, its order chosen on validation": errors["test"][
-            study.TUNED
-        ],
+        "a linear autoregression of logarithms, over nine steps": errors["test"][study.TUNED],
         "**ours, after a night on one core**": errors["ours"]["best"],
         "the same, the median of 48 samples": errors["ours"]["samples/best/test"],
         "**three small networks together, a minute each on the report's 900 series**": numbers[
