@@ -1,8 +1,7 @@
 """`python -m benchmarks.table` times what a user waits for: the forecasts of a table.
 
 It has 1, 10 or 100 series of 200 days. Each forecaster writes 14 days with quantiles, or 20 samples
-of them: the small network, the language model, the same model as transformers runs it, and the
-methods of statsforecast, which `pip install -c constraints.txt -e '.[yardsticks]'` brings. What
+of them: the small network, the language model, and the methods of statsforecast, which `pip install -c constraints.txt -e '.[yardsticks]'` brings. What
 takes long is measured on fewer series, and scaled. The record is benchmarks/results/table.json.
 """
 
@@ -15,19 +14,17 @@ import torch
 
 from benchmarks.command import one_line
 from m2lib.files import ROOT, write_json
-from m2lib.model import PAD_ID, load_adapter, load_backbone, text_to_ids
 from m2lib.provenance import provenance
-from m2lib.series import DECILES, TABLES
+from m2lib.series import DECILES
 from m2tables import Forecaster
 from m2tables.evaluation import STATSFORECAST, statsforecast_model
-from m2tables.language import GENERAL, SAMPLES
 
 COUNTS = (1, 10, 100)
 """Series of the tables."""
 STEPS = 200
 HORIZON = 14
 SEASON = 7
-MOST = {"transformers": 1, "AutoARIMA": 10}
+MOST = {"AutoARIMA": 10}
 """On how many series those are measured at most that take long."""
 
 Series = list[np.ndarray]
@@ -60,35 +57,9 @@ def _statsforecast(name: str) -> Callable[[Series], object]:
     return lambda series: [forecast(values, HORIZON, SEASON) for values in series]
 
 
-def _transformers() -> Callable[[Series], object]:
-    """Return the language model as transformers runs it: 20 sampled texts after each prompt."""
-    backbone = load_backbone("smollm2-135m", device="cpu", dtype="bfloat16")
-    load_adapter(backbone.model, GENERAL)
-    text_format = TABLES.for_variables(1)
-    new_tokens = HORIZON * text_format.longest_step
-
-    def forecast(series: Series) -> None:
-        for values in series:
-            text = text_format.encode(values, text_format.scaling(values))
-            prompt = torch.tensor([text_to_ids(text)])
-            with torch.inference_mode():
-                backbone.model.generate(
-                    prompt,
-                    attention_mask=torch.ones_like(prompt),
-                    min_new_tokens=new_tokens,
-                    max_new_tokens=new_tokens,
-                    do_sample=True,
-                    num_return_sequences=SAMPLES,
-                    pad_token_id=PAD_ID,
-                )
-
-    return forecast
-
-
 FORECASTERS: dict[str, Callable[[], Callable[[Series], object]]] = {
     "the small network": partial(_ours, "network"),
     "the language model": partial(_ours, "language"),
-    "the same, by transformers": _transformers,
     **{name: partial(_statsforecast, name) for name in STATSFORECAST},
 }
 

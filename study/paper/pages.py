@@ -3,6 +3,7 @@
 A page says where a table stands: between `<!-- networks -->` and `<!-- end of networks -->`.
 """
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import study
-from m2lib.files import ROOT, write_atomic
+from m2lib.files import ROOT, read_json, write_atomic
 from m2lib.series import BASELINES
 from study.paper.claims import claims_table, contexts_table
 from study.paper.errors import by_world, error_table
@@ -18,7 +19,7 @@ from study.paper.numbers import FINAL_MODEL, LONG_RUN
 from study.paper.real_tables import LAST_SEASON, LAST_VALUE, errors_by_series, held, judged
 from study.worlds import AT_HOME, OF_USUAL_SIZE
 
-PAGES = ("README.md", "book/results.md", "book/claims.md", "book/real_tables.md")
+PAGES = ("README.md", "book/results.md", "book/claims.md", "book/real_tables.md", "book/speed.md")
 """The pages that have such tables, by their paths in the checkout."""
 Numbers = dict[str, Any]
 """What `numbers.json` holds."""
@@ -277,6 +278,18 @@ def sources_table(numbers: Numbers) -> str:
     return _markdown(head, table)
 
 
+def seconds_table(_: Numbers) -> str:
+    """Return the table of the seconds that the forecasts of a table take."""
+    record = read_json(ROOT / "benchmarks" / "results" / "table.json")
+    rows = []
+    for name, seconds in record["seconds"].items():
+        most = record["most"].get(name, math.inf)
+        cells = [f"{took:.2g}" + ("*" if int(n) > most else "") for n, took in seconds.items()]
+        rows.append([name, *cells])
+    head = ("seconds", *(f"{n} series" for n in next(iter(record["seconds"].values()))))
+    return _markdown(head, rows)
+
+
 TABLES: dict[str, Callable[[Numbers], str]] = {
     "results": results_table,
     "short results": short_table,
@@ -287,5 +300,6 @@ TABLES: dict[str, Callable[[Numbers], str]] = {
     "contexts": lambda _: contexts_table(),
     "forecasters": forecasters_table,
     "sources": sources_table,
+    "table seconds": seconds_table,
 }
 """What makes the table of each mark."""

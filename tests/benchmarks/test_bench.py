@@ -1,7 +1,4 @@
-"""The parts of `make bench`, on the smallest model.
-
-What the page on speed has of its records is checked in `tests/test_speed_page.py`.
-"""
+"""The parts of `make bench`, on the smallest model."""
 
 import copy
 import json
