@@ -1,8 +1,9 @@
 """`python -m benchmarks.table` times what a user waits for: the forecasts of a table.
 
 It has 1, 10 or 100 series of 200 days. Each forecaster writes 14 days with quantiles, or 20 samples
-of them: the small network, the language model, and the methods of statsforecast, which `pip install -c constraints.txt -e '.[yardsticks]'` brings. What
-takes long is measured on fewer series, and scaled. The record is benchmarks/results/table.json.
+of them: the small network, the language model, and the methods of statsforecast, which
+`pip install -c constraints.txt -e '.[yardsticks]'` brings. What takes long is measured on fewer
+series, and scaled. The record is benchmarks/results/table.json.
 """
 
 import time

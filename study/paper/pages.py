@@ -284,7 +284,10 @@ def seconds_table(_: Numbers) -> str:
     rows = []
     for name, seconds in record["seconds"].items():
         most = record["most"].get(name, math.inf)
-        cells = [f"{took:.2g}" + ("*" if int(n) > most else "") for n, took in seconds.items()]
+        cells = []
+        for n, took in seconds.items():
+            star = "*" if int(n) > most else ""
+            cells.append((f"{took:.0f}" if took >= 10 else f"{took:.2g}") + star)
         rows.append([name, *cells])
     head = ("seconds", *(f"{n} series" for n in next(iter(record["seconds"].values()))))
     return _markdown(head, rows)
