@@ -31,6 +31,7 @@ from m2lib.provenance import provenance
 from m2lib.series import DECILES, quantile_losses
 from m2tables import Forecaster
 from m2tables.evaluation import LONGEST_SEASON
+from m2tables.evaluation import STATSFORECAST as THE_THREE
 from m2tables.forecaster import LANGUAGE, NETWORK
 from m2tables.language import GENERAL, LanguageModel
 from m2tables.network import FOLDER, WEIGHTS_FILE
@@ -54,7 +55,7 @@ STATSFORECAST = {
 }
 """The models of statsforecast, by their names here."""
 ENSEMBLE = "ensemble"
-ENSEMBLED = ("AutoETS", "AutoTheta", "AutoARIMA")
+ENSEMBLED = THE_THREE
 """The models whose median is the ensemble: of each decile of each step."""
 WEIGHTS = {NETWORK: FOLDER / WEIGHTS_FILE, LANGUAGE: GENERAL / ADAPTER_FILE}
 """The weights of the models of `m2tables.Forecaster`."""

@@ -169,7 +169,8 @@ def forecast(
         work.append(len(prompt) + config.n_samples * config.steps * len(text) // len(context))
 
     # 2. Let the model go on with them, batch by batch.
-    workers = _count_workers(bare, len(prompts), config.n_samples)
+    on_cpu = bare.embedding.device.type == "cpu"
+    workers = _count_workers(len(prompts), config.n_samples) if on_cpu else 1
     size = _batch_size(len(prompts), batch_size, workers)
     bar = tqdm(
         total=sum(work),
@@ -232,20 +233,18 @@ def forecast(
 
     starts = range(0, len(prompts), size)
     with bar:
-        if bare.embedding.device.type == "cpu":
+        if on_cpu:
             parts = _share_out(decode, starts, workers, stopped)
         else:
             parts = list(map(decode, starts))
     return [one for part in parts for one in part]
 
 
-def _count_workers(bare: BareModel, num_prompts: int, num_samples: int) -> int:
-    """Return how many batches are computed at the same time: on a CPU one for each thread.
+def _count_workers(num_prompts: int, num_samples: int) -> int:
+    """Return how many batches a CPU computes at the same time: one for each thread.
 
     But a worker has FEWEST_ROWS at least, so little work is left to one.
     """
-    if bare.embedding.device.type != "cpu":
-        return 1
     worth_it = num_prompts * num_samples // FEWEST_ROWS
     return max(1, min(torch.get_num_threads(), num_prompts, worth_it))
 
@@ -255,8 +254,8 @@ def _batch_size(num_prompts: int, most: int, workers: int) -> int:
 
     50 prompts in batches of 10 for 2 workers are 3 rounds of 2 batches, and so batches of 9.
     """
-    rounds = math.ceil(num_prompts / (most * workers))
-    return max(1, math.ceil(num_prompts / max(1, rounds * workers)))
+    rounds = max(1, math.ceil(num_prompts / (most * workers)))
+    return max(1, math.ceil(num_prompts / (rounds * workers)))
 
 
 def _random_stream(seed: int, name: int | str) -> torch.Generator:
