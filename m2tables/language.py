@@ -32,7 +32,7 @@ TEMPERATURE = 0.7
 """That of the sampling, as in the study."""
 WINDOW_TOKENS = 1024
 """Of context and forecast together; `general` has learned from no longer texts."""
-BATCH = 12
+BATCH = 36
 """Contexts that are forecast together."""
 
 

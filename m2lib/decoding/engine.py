@@ -31,22 +31,50 @@ OWN_GROWTH = 16
 class _Group(NamedTuple):
     """Neighbouring prompts with equally many rows and columns, so that one product serves them."""
 
-    columns: int | None
-    """The columns of `Engine.shared` that hold their tokens; None: all that there are."""
-    shared_entries: slice
-    """Their entries in `Engine.shared`."""
-    row_entries: slice
-    """The entries of their rows."""
+    shared: Cache
+    """Keys and values of the prompts, a view of theirs in `Engine.shared`. With one sample for each
+    prompt the rows' own have these, too, and here are no columns."""
+    entries: slice
+    """The entries of their rows in `Engine.own`."""
+    mask: torch.Tensor
+    """(entries of `shared`, 1, columns), the prompts' and then the rows' own: 0 where a column
+    holds a token, else minus infinity. Added to scores."""
 
-    def per_shared(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the group's part of x, a view with one matrix for each entry that its rows share.
+    @property
+    def columns(self) -> int:
+        """The columns of each prompt."""
+        return self.shared[0][1].shape[1]
 
-        x is (entries of all rows, heads / kv_heads, n). The view is (shared entries, rows of a
-        prompt * heads / kv_heads, n): in the example of `Engine`, with 6 heads, (12, 2, n) becomes
-        (6, 4, n), because entries 0 and 1 both attend to entry 0 of `shared`, 2 and 3 to entry 1.
+    def attend(
+        self, layer: int, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+    ) -> torch.Tensor:
+        """Attend from one token in each row to its prompt, its own earlier tokens and itself.
+
+        Of the rows' entries q is (entries, heads / kv_heads, width), already scaled, and keys
+        (entries, width, own columns) and values (entries, own columns, width) are the own ones.
+        Returns the shape of q.
         """
-        shared = self.shared_entries.stop - self.shared_entries.start
-        return x[self.row_entries].view(shared, -1, x.shape[2])
+        # All allocated columns are computed, filled or not, and the mask takes out those that are
+        # not. They are at most 63 of the prompt (GROWTH - 1) and 15 of a row's own. In return the
+        # shapes of the products stay the same for as many steps.
+        own_scores = torch.bmm(q, keys)
+        if not self.columns:
+            weights = torch.softmax(own_scores.add_(self.mask), -1)
+            return torch.bmm(weights, values)
+
+        # All rows of a prompt and all heads that share its keys are queries of one product, so the
+        # keys are never repeated. In the example of `Engine`, with 6 heads, q (12, 2, width)
+        # becomes (6, 4, width), because entries 0 and 1 both attend to entry 0 of `shared`, 2 and 3
+        # to entry 1.
+        shared_keys, shared_values = self.shared[layer]
+        queries = q.view(len(shared_keys), -1, q.shape[2])
+        shared_scores = torch.bmm(queries, shared_keys)
+        own_scores = own_scores.view(*queries.shape[:2], -1)
+        scores = torch.cat((shared_scores, own_scores), -1)
+        weights = torch.softmax(scores.add_(self.mask), -1)
+        mixed = torch.bmm(weights[:, :, : self.columns], shared_values).view(q.shape)
+        own_weights = weights[:, :, self.columns :].reshape(*q.shape[:2], -1)
+        return mixed.add_(torch.bmm(own_weights, values))
 
 
 class Engine:
@@ -69,7 +97,7 @@ class Engine:
         row 0        a  a  a  a  a  +  +
         row 1        b  b  b        +  +
 
-    Each step fills one column for all rows. Empty columns hold zeros, and `mask` gives them minus
+    Each step fills one column for all rows. Empty columns hold zeros, and a mask gives them minus
     infinity. A token's position, by which it is rotated, counts from its prompt's first token. For
     a prompt's token that is its column, for a later one it is not.
 
@@ -104,18 +132,20 @@ class Engine:
     ----------
     logits : Tensor of float32, shape (rows, 13)
         The logits of each row's next token.
-    shared : list of (Tensor, Tensor)
-        For each layer the keys, already rotated, and values of the prompts' columns.
-    own : list of (Tensor, Tensor)
-        The same for the columns of the rows' new tokens; with one sample for each prompt it is
-        `shared` itself.
-    mask : Tensor, shape (prompts, 1, columns)
-        Added to the scores of a prompt's rows: 0 where a column holds a token, else minus infinity.
-        The axis of length 1 stands for all rows and heads.
-    position : Tensor of int64, shape (rows,)
-        The position of each row's next token, and so the number of tokens it has taken.
-    filled : int
-        The column of the next token, for all rows.
+    shared : list of Cache
+        The keys, already rotated, and values of the prompts: a cache for neighbouring prompts that
+        need equally many columns. With one sample for each prompt it has no columns.
+    cache_of_prompt : list of int
+        The number in `shared` of each prompt's cache; ascending.
+    own : Cache
+        The same for the rows' new tokens; with one sample for each prompt it has the prompts'
+        tokens, too.
+    lengths : Tensor of int64, shape (prompts,)
+        The number of tokens of each prompt.
+    first_own : int
+        The column of `own` in which each row's first new token is.
+    taken : int
+        The number of tokens that each row has taken.
     growth : int
         The columns by which `own` grows where it is full.
     cos, sin : Tensor, shape (columns, 1, width)
@@ -126,11 +156,8 @@ class Engine:
         `order` lists row * kv_heads + head for each entry of the rows. `entry` is its inverse: the
         entry of each row and head.
     groups : list of _Group
-        Neighbouring prompts that have equally many rows, and equally many columns of `shared`, and
-        where their entries are. Of prompts of similar lengths there is at first a single group.
-    prompt_columns : list of int or None
-        The columns of `shared` that each prompt needs; None: all, which grow where `own` is the
-        same cache.
+        Neighbouring prompts that have equally many rows, and equally many columns of `shared`. Of
+        prompts of similar lengths there is at first a single group.
     bare : BareModel
         The model's matrices.
 
@@ -150,63 +177,67 @@ class Engine:
         tick: Callable[[int], object] | None = None,
     ):
         self.bare = model if isinstance(model, BareModel) else BareModel(model)
-        device = self.bare.embedding.device
-        entries = len(prompts) * self.bare.kv_heads
-        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        kv_heads = self.bare.kv_heads
+        self.lengths = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
         longest = max(len(prompt) for prompt in prompts)
+        self.taken = 0
 
         if num_samples == 1:
             # New tokens go into the prompts' own columns, so there is room for one at least.
             self.growth = GROWTH
-            columns = cache_columns(longest + 1)
-            self.shared = self.own = self.bare.cache(entries, columns)
-            self.prompt_columns: list[int | None] = [None] * len(prompts)
-            self.filled = longest
+            self.first_own = longest
+            columns = [0] * len(prompts)
+            self.own = self.bare.cache(len(prompts) * kv_heads, cache_columns(longest + 1))
         else:
             # New tokens go into columns of their own, which follow those of the prompts.
             self.growth = OWN_GROWTH
-            self.prompt_columns = [cache_columns(len(prompt)) for prompt in prompts]
-            self.filled = cache_columns(longest)
-            self.shared = self.bare.cache(entries, self.filled)
-            self.own = self.bare.cache(entries * num_samples, self.growth)
-            columns = self.filled + self.growth
+            self.first_own = 0
+            columns = [cache_columns(len(prompt)) for prompt in prompts]
+            self.own = self.bare.cache(len(prompts) * kv_heads * num_samples, self.growth)
+        self.shared = []
+        self.cache_of_prompt = []
+        for number, (width, members) in enumerate(groupby(columns)):
+            count = len(list(members))
+            self.shared.append(self.bare.cache(count * kv_heads, width))
+            self.cache_of_prompt += [number] * count
 
-        # Minus infinity, and not a large negative number: the softmax makes it a weight of exactly
-        # zero, so a column that is empty changes nothing. No row is masked throughout, which would
-        # be 0 / 0.
-        empty = torch.arange(columns, device=device) >= lengths[:, None]
-        mask = torch.zeros_like(empty, dtype=self.bare.embedding.dtype)
-        self.mask = mask.masked_fill_(empty, float("-inf"))[:, None]
-
-        self.cos, self.sin = self.bare.positions(columns)
+        self.cos, self.sin = self.bare.positions(max(columns) + self.own[0][1].shape[1])
         hidden = []
         for number, prompt in enumerate(prompts):
             hidden.append(self._prefill(prompt, number))
             if tick:
                 tick(len(prompt))
         # A prompt's samples lie side by side: 0 0 1 1 (`repeat` would give 0 1 0 1).
-        prompt_of_row = torch.arange(len(prompts), device=device).repeat_interleave(num_samples)
-        self._arrange(prompt_of_row, [num_samples] * len(prompts))
-        self.position = lengths[prompt_of_row]
-        self.logits = self.bare.logits(torch.stack(hidden))[prompt_of_row]
+        prompt_of_row = torch.arange(len(prompts), device=self.device)
+        self._arrange(prompt_of_row.repeat_interleave(num_samples), [num_samples] * len(prompts))
+        self.logits = self.bare.logits(torch.stack(hidden))[self.prompt_of_row]
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the model."""
+        return self.bare.embedding.device
 
     def _prefill(self, prompt: list[int], number: int) -> torch.Tensor:
         """Run a prompt, fill its entries of the cache, and return its last hidden state (d,)."""
         length = len(prompt)
         kv_heads = self.bare.kv_heads
+        cache = self.own
+        if not self.first_own:
+            cache = self.shared[self.cache_of_prompt[number]]
+            number -= self.cache_of_prompt.index(self.cache_of_prompt[number])
         entries = slice(number * kv_heads, (number + 1) * kv_heads)
 
         def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             """Attend over the whole prompt at once: each of n tokens to itself and those before."""
             # Nothing is read from the cache: (n, heads, width) -> (1, heads, n, width), and back.
             q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
-            keys, values = self.shared[layer]
+            keys, values = cache[layer]
             keys[entries, :, :length] = k[0].transpose(1, 2)
             values[entries, :length] = v[0]
             out = causal_attention(q, k, v, self.bare.width**-0.5, trains=False)
             return out[0].transpose(0, 1)
 
-        tokens = torch.tensor(prompt, device=self.mask.device)
+        tokens = torch.tensor(prompt, device=self.device)
         return self.bare.forward(tokens, self.cos[:length], self.sin[:length], attend)[-1]
 
     def _heads(self, numbers: torch.Tensor) -> torch.Tensor:
@@ -231,41 +262,52 @@ class Engine:
         self.order = self._heads(prompt_of_row).argsort(stable=True)
         self.entry = self.order.argsort()
 
+        # Counts 2 2 2 1, in caches 0 0 1 1, are three groups: of two prompts, of one, and of one.
         kv_heads = self.bare.kv_heads
         self.groups: list[_Group] = []
         first_prompt = 0
         first_entry = 0
-        # Counts 2 2 2 1, with columns 64 64 128 128, are three groups: of two prompts, of one, and
-        # of one.
-        for (count, columns), members in groupby(zip(counts, self.prompt_columns, strict=True)):
+        for (number, count), members in groupby(zip(self.cache_of_prompt, counts, strict=True)):
             last_prompt = first_prompt + len(list(members))
             last_entry = first_entry + (last_prompt - first_prompt) * kv_heads * count
+            first_of_cache = self.cache_of_prompt.index(number)
+            place = slice(
+                (first_prompt - first_of_cache) * kv_heads,
+                (last_prompt - first_of_cache) * kv_heads,
+            )
             group = _Group(
-                columns=columns,
-                shared_entries=slice(first_prompt * kv_heads, last_prompt * kv_heads),
-                row_entries=slice(first_entry, last_entry),
+                shared=[(keys[place], values[place]) for keys, values in self.shared[number]],
+                entries=slice(first_entry, last_entry),
+                mask=self._mask(first_prompt, last_prompt),
             )
             self.groups.append(group)
             first_prompt = last_prompt
             first_entry = last_entry
 
+    def _mask(self, first_prompt: int, last_prompt: int) -> torch.Tensor:
+        """Return the mask of neighbouring prompts in one cache, see `_Group`."""
+        shared_columns = self.shared[self.cache_of_prompt[first_prompt]][0][1].shape[1]
+        first_new = shared_columns + self.first_own
+        columns = torch.arange(shared_columns + self.own[0][1].shape[1], device=self.device)
+        lengths = self.lengths[first_prompt:last_prompt, None]
+        # Empty are a prompt's pads, and what no token has been written to yet.
+        empty = (columns >= lengths) & (columns < first_new) | (columns >= first_new + self.taken)
+        # Minus infinity, and not a large negative number: the softmax makes it a weight of exactly
+        # zero, so a column that is empty changes nothing. No row is masked throughout, which would
+        # be 0 / 0.
+        mask = torch.zeros_like(empty, dtype=self.bare.embedding.dtype)
+        mask = mask.masked_fill_(empty, float("-inf"))
+        return mask[:, None].repeat_interleave(self.bare.kv_heads, 0)
+
     def step(self, tokens: torch.Tensor) -> None:
         """Take one more token for each row, tokens (rows,) of ids 0-12; compute the next logits."""
-        if self.filled == self.mask.shape[2]:
+        column = self.first_own + self.taken
+        if column == self.own[0][1].shape[1]:
             self._grow()
-        self.mask[:, :, self.filled] = 0  # before attending, because a token attends to itself too
-
+        for group in self.groups:  # before attending, because a token attends to itself too
+            group.mask[:, :, group.columns + column] = 0
         bare = self.bare
         entries = len(self.order)
-        columns = self.mask.shape[2]
-        shared_columns = self.shared[0][1].shape[1]
-        # The column of the new token, counted from the end (-1 is the last), because `own` may have
-        # fewer columns than the mask.
-        column = self.filled - columns
-        row_of_entry = self.order // bare.kv_heads  # in the example 0 1 0 1 0 1 2 3 2 3 2 3
-        mask = self.mask[self.prompt_of_row[row_of_entry]]  # that of each entry's prompt
-        # Of a shorter prompt's rows the columns that no product fills stay minus infinity.
-        scores = self.mask.new_full((entries, bare.heads // bare.kv_heads, columns), float("-inf"))
 
         def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             """Attend from one token in each row to its prompt, its own earlier tokens and itself.
@@ -273,65 +315,47 @@ class Engine:
             Returns (rows * kv_heads, heads / kv_heads, width), in the order of q (rows, heads,
             width).
             """
-            # Heads that share keys are treated as further queries of one head, so the keys are
-            # never repeated; and so are samples. 2 prompts, 2 samples, 6 heads, 3 key/value heads:
-            # q (4, 6, w) becomes (12, 2, w), one pair of heads for each entry of `own`, and (6, 4,
-            # w), two pairs for each of the 6 entries of `shared`.
+            # Heads that share keys are treated as further queries of one head. 2 prompts, 2
+            # samples, 6 heads, 3 key/value heads: q (4, 6, w) becomes (12, 2, w), one pair of heads
+            # for each entry of `own`.
             q, k, v = (
                 x.reshape(entries, -1, bare.width).index_select(0, self.order) for x in (q, k, v)
             )
             q *= bare.width**-0.5
-            shared_keys, shared_values = self.shared[layer]
             keys, values = self.own[layer]
             keys[:, :, column] = k[:, 0]
             values[:, column] = v[:, 0]
-
-            # All allocated columns are computed, filled or not, and the mask takes out those that
-            # are not. Where samples share a prompt, they are at most 63 of the prompt (GROWTH - 1)
-            # and 15 of a row's own; else every row has as many columns as the longest prompt needs.
-            # In return the shapes of the products stay the same for as many steps.
-            if self.own is not self.shared:
-                scores[:, :, shared_columns:] = torch.bmm(q, keys)
+            parts = []
             for group in self.groups:
-                # A copy, and not `out=`: into a part of a tensor PyTorch multiplies entry by entry.
-                group.per_shared(scores)[:, :, : group.columns] = torch.bmm(
-                    group.per_shared(q), shared_keys[group.shared_entries, :, : group.columns]
-                )
+                rows = group.entries
+                parts.append(group.attend(layer, q[rows], keys[rows], values[rows]))
+            return torch.cat(parts).index_select(0, self.entry)
 
-            weights = torch.softmax(scores.add_(mask), -1)
-            mixed = torch.empty_like(q)
-            for group in self.groups:
-                group.per_shared(mixed)[:] = torch.bmm(
-                    group.per_shared(weights)[:, :, : group.columns],
-                    shared_values[group.shared_entries, : group.columns],
-                )
-            if self.own is not self.shared:
-                mixed += torch.bmm(weights[:, :, shared_columns:], values)
-            return mixed.index_select(0, self.entry)
-
-        x = bare.forward(tokens, self.cos[self.position], self.sin[self.position], attend)
+        position = self.lengths[self.prompt_of_row] + self.taken
+        x = bare.forward(tokens, self.cos[position], self.sin[position], attend)
         self.logits = bare.logits(x)
-        self.position = self.position + 1
-        self.filled += 1
+        self.taken += 1
 
     def _grow(self) -> None:
-        """Add `growth` empty columns to `own`, the mask and the rotary embedding."""
+        """Add `growth` empty columns to `own`, the masks and the rotary embedding."""
         # `pad` counts axes from the last one, a pair (before, after) each. The columns are the last
-        # axis of mask and keys. Those of the values come before the width, to which nothing is
+        # axis of masks and keys. Those of the values come before the width, to which nothing is
         # added.
         columns = (0, self.growth)
         width = (0, 0)
-        self.mask = pad(self.mask, columns, value=float("-inf"))
         for layer, (keys, values) in enumerate(self.own):
             self.own[layer] = (pad(keys, columns), pad(values, (*width, *columns)))
-        self.cos, self.sin = self.bare.positions(self.mask.shape[2])
+        self.groups = [
+            group._replace(mask=pad(group.mask, columns, value=float("-inf")))
+            for group in self.groups
+        ]
+        self.cos, self.sin = self.bare.positions(len(self.cos) + self.growth)
 
     def keep(self, rows: torch.Tensor) -> None:
         """Drop all rows but these, numbers (kept,), ascending; and prompts that have no row left.
 
         The rows' own columns are copied, but the prompts' only where a prompt leaves.
         """
-        self.position = self.position[rows]
         self.logits = self.logits[rows]
 
         # In the example above rows 1 2 3 stay. Their entries in `own`, row by row and head by head,
@@ -343,26 +367,36 @@ class Engine:
         prompts, prompt_of_row, counts = self.prompt_of_row[rows].unique_consecutive(
             return_inverse=True, return_counts=True
         )
-        self.prompt_columns = [self.prompt_columns[prompt] for prompt in prompts.tolist()]
+        if len(prompts) < len(self.lengths):
+            self._keep_prompts(prompts)
         self._arrange(prompt_of_row, counts.tolist())
         # In the new order of entries, the example's become 1 3 5 6 7 8 9 10 11.
         old_entries = old_entries[self.order]
-        _replace(self.own, lambda tensor: tensor.index_select(0, old_entries))
+        _keep_entries(self.own, old_entries)
 
-        if len(prompts) < len(self.mask):
-            self.mask = self.mask[prompts]
-            if self.shared is not self.own:
-                shared_entries = self._heads(prompts)
-                _replace(self.shared, lambda tensor: tensor.index_select(0, shared_entries))
+    def _keep_prompts(self, prompts: torch.Tensor) -> None:
+        """Drop all prompts but these, numbers (kept,), ascending."""
+        self.lengths = self.lengths[prompts]
+        self.groups = []  # views of the caches, which would keep them in memory
+        staying: dict[int, list[int]] = {}
+        for prompt in prompts.tolist():
+            number = self.cache_of_prompt[prompt]
+            staying.setdefault(number, []).append(prompt - self.cache_of_prompt.index(number))
+        for number, places in staying.items():
+            if len(places) < self.cache_of_prompt.count(number):
+                entries = self._heads(torch.tensor(places, device=self.device))
+                _keep_entries(self.shared[number], entries)
+        self.shared = [self.shared[number] for number in staying]
+        self.cache_of_prompt = [new for new, places in enumerate(staying.values()) for _ in places]
 
 
-def _replace(cache: Cache, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    """Replace each tensor by `change(tensor)`, in place.
+def _keep_entries(cache: Cache, entries: torch.Tensor) -> None:
+    """Drop all entries of a cache but these, numbers (kept,), in their order.
 
     It goes layer by layer, so that there are never two whole caches in memory.
     """
     for layer, (keys, values) in enumerate(cache):
-        cache[layer] = (change(keys), change(values))
+        cache[layer] = (keys.index_select(0, entries), values.index_select(0, entries))
 
 
 def cache_columns(filled: int, growth: int = GROWTH) -> int:

@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, groupby
+from operator import itemgetter
 from threading import Event
 
 import numpy as np
@@ -171,7 +173,7 @@ def forecast(
     # 2. Let the model go on with them, batch by batch.
     on_cpu = bare.embedding.device.type == "cpu"
     workers = _count_workers(len(prompts), config.n_samples) if on_cpu else 1
-    size = _batch_size(len(prompts), batch_size, workers)
+    batches = _batches(work, batch_size, workers)
     bar = tqdm(
         total=sum(work),
         desc="forecast",
@@ -183,10 +185,9 @@ def forecast(
     )
     stopped = Event()
 
-    def decode(start: int) -> list[Forecast]:
-        """Forecast the batch of contexts that begins at `start`."""
-        batch = slice(start, start + size)
-        to_go = sum(work[batch])
+    def decode(batch: Sequence[int]) -> list[Forecast]:
+        """Forecast the contexts of these numbers together."""
+        to_go = sum(work[number] for number in batch)
 
         def tick(tokens: int) -> None:
             """Move the bar on, but not beyond the batch's end."""
@@ -200,20 +201,19 @@ def forecast(
 
         generated, passes = generate(
             bare,
-            prompts[batch],
+            [prompts[number] for number in batch],
             config,
-            [_random_stream(seed, name) for name in names[batch]],
+            [_random_stream(seed, names[number]) for number in batch],
             text_format=text_format,
             tick=tick,
         )
         tick(to_go)  # to the batch's end, if its texts came out shorter
 
         # 3. Read the new texts as numbers.
-        longest = max(len(prompt) for prompt in prompts[batch])
+        longest = max(len(prompts[number]) for number in batch)
         forecasts = []
-        for prompt, context, samples, sample_passes in zip(
-            prompts[batch], arrays[batch], generated, passes, strict=True
-        ):
+        for number, samples, sample_passes in zip(batch, generated, passes, strict=True):
+            context = arrays[number]
             texts = tuple(ids_to_text(sample) for sample in samples)
             values, repairs = read_back(texts, context, config, text_format)
             forecasts.append(
@@ -222,7 +222,7 @@ def forecast(
                     values=values,
                     repairs=repairs,
                     scaling=text_format.reading(context, config.rounding),
-                    prompt_tokens=len(prompt),
+                    prompt_tokens=len(prompts[number]),
                     new_tokens=tuple(len(sample) for sample in samples),
                     padded_tokens=longest,
                     passes=tuple(sample_passes),
@@ -231,13 +231,13 @@ def forecast(
             )
         return forecasts
 
-    starts = range(0, len(prompts), size)
     with bar:
         if on_cpu:
-            parts = _share_out(decode, starts, workers, stopped)
+            parts = _share_out(decode, batches, workers, stopped)
         else:
-            parts = list(map(decode, starts))
-    return [one for part in parts for one in part]
+            parts = list(map(decode, batches))
+    made = dict(zip(chain.from_iterable(batches), chain.from_iterable(parts), strict=True))
+    return [made[number] for number in range(len(prompts))]
 
 
 def _count_workers(num_prompts: int, num_samples: int) -> int:
@@ -249,13 +249,28 @@ def _count_workers(num_prompts: int, num_samples: int) -> int:
     return max(1, min(torch.get_num_threads(), num_prompts, worth_it))
 
 
-def _batch_size(num_prompts: int, most: int, workers: int) -> int:
-    """Return the size of batches that keep all workers busy to the end.
+def _batches(work: Sequence[int], most: int, workers: int) -> list[list[int]]:
+    """Return the numbers of the prompts in batches that keep all workers busy to the end.
 
-    50 prompts in batches of 10 for 2 workers are 3 rounds of 2 batches, and so batches of 9.
+    Prompts of similar work share a batch, so that few columns are padding. The largest come first.
+    Batches have about the same work, and `most` prompts at most; for 2 workers 50 equal prompts in
+    batches of 10 are 3 rounds of 2 batches, of 8 or 9 each.
     """
-    rounds = max(1, math.ceil(num_prompts / (most * workers)))
-    return max(1, math.ceil(num_prompts / (rounds * workers)))
+    order = sorted(range(len(work)), key=lambda number: -work[number])
+    sizes = np.array([work[number] for number in order])
+    # Each prompt belongs to the batch into which the middle of its work falls, where the work of
+    # all of them is one line that is cut into equal parts.
+    middles = (np.cumsum(sizes) - sizes / 2) / max(1, sizes.sum())
+    rounds = math.ceil(len(work) / (most * workers))
+    while True:
+        places = (middles * rounds * workers).astype(int)
+        batches = [
+            [number for number, _ in members]
+            for _, members in groupby(zip(order, places, strict=True), key=itemgetter(1))
+        ]
+        if all(len(batch) <= most for batch in batches):
+            return batches
+        rounds += 1
 
 
 def _random_stream(seed: int, name: int | str) -> torch.Generator:
@@ -269,7 +284,10 @@ def _random_stream(seed: int, name: int | str) -> torch.Generator:
 
 
 def _share_out(
-    decode: Callable[[int], list[Forecast]], starts: Sequence[int], workers: int, stopped: Event
+    decode: Callable[[Sequence[int]], list[Forecast]],
+    batches: Sequence[Sequence[int]],
+    workers: int,
+    stopped: Event,
 ) -> list[list[Forecast]]:
     """Decode batches in Python threads with one thread of PyTorch's each.
 
@@ -282,7 +300,7 @@ def _share_out(
     torch.set_num_threads(1)
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        return list(pool.map(decode, starts))
+        return list(pool.map(decode, batches))
     finally:
         stopped.set()
         pool.shutdown(cancel_futures=True)

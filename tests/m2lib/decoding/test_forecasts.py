@@ -64,14 +64,29 @@ def test_a_prompt_is_written_in_the_rounding_of_the_protocol(tiny, data, note_ca
     assert ids_to_text(prompt) == encode(data.contexts[94], data.scales[94], rounding)
 
 
-def test_prompts_are_padded_to_the_longest_of_their_batch(tiny, data):
-    contexts = [data.contexts[0], data.contexts[1, 30:], data.contexts[2, 50:]]
+def test_prompts_of_similar_lengths_share_a_batch(tiny, data):
+    contexts = [data.contexts[0], data.contexts[1, 50:], data.contexts[2], data.contexts[3, 50:]]
     made = forecast(tiny, contexts, DecodeConfig(max_new_tokens=1), batch_size=2)
 
-    first, second, third = (each.prompt_tokens for each in made)
-    assert third < first  # steps have 4 to 10 tokens
-    longest = max(first, second)
-    assert [each.padded_tokens for each in made] == [longest, longest, third]
+    long, short, other_long, other_short = (each.prompt_tokens for each in made)
+    assert max(short, other_short) < min(long, other_long)
+    longest = max(long, other_long)
+    longest_short = max(short, other_short)
+    padded = [each.padded_tokens for each in made]
+    assert padded == [longest, longest_short, longest, longest_short]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("work", [[7] * 50, [100] * 8 + [10] * 16, [5], [3, 1000, 2]])
+def test_batches_hold_all_prompts_once_and_never_too_many(work, workers):
+    batches = forecasts_module._batches(work, 10, workers)
+    assert sorted(number for batch in batches for number in batch) == list(range(len(work)))
+    assert 0 < min(map(len, batches)) <= max(map(len, batches)) <= 10
+
+
+def test_equal_prompts_are_shared_out_evenly():
+    sizes = [len(batch) for batch in forecasts_module._batches([7] * 50, 10, 2)]
+    assert sorted(sizes) == [8, 8, 8, 8, 9, 9]
 
 
 def test_a_batch_of_no_series_is_refused(tiny, data):
@@ -148,15 +163,15 @@ def bars(monkeypatch):
 
 
 def test_a_bar_counts_all_tokens_and_moves_within_a_batch(tiny, data, bars):
-    forecasts = forecast(tiny, data.contexts[:3], THREE_SAMPLES, batch_size=2, progress=True)
+    forecasts = forecast(tiny, data.contexts[:3], THREE_SAMPLES, progress=True)
 
     (bar,) = bars
     assert not bar.options["disable"]
     assert sum(bar.moves) == bar.n == bar.total
     assert min(bar.moves) >= 0
-    # First the two prompts of a batch, and then token by token of three samples of two series.
-    assert bar.moves[:2] == [made.prompt_tokens for made in forecasts[:2]]
-    assert bar.moves[2] == 6
+    # First the prompts of the batch, and then token by token of three samples of three series.
+    assert sorted(bar.moves[:3]) == sorted(made.prompt_tokens for made in forecasts)
+    assert bar.moves[3] == 9
     assert len(bar.moves) > 20
 
 
