@@ -43,7 +43,7 @@ class _Group(NamedTuple):
     @property
     def columns(self) -> int:
         """The columns of each prompt."""
-        return self.shared[0][1].shape[1]
+        return _columns(self.shared)
 
     def attend(
         self, layer: int, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
@@ -55,8 +55,9 @@ class _Group(NamedTuple):
         Returns the shape of q.
         """
         # All allocated columns are computed, filled or not, and the mask takes out those that are
-        # not. They are at most 63 of the prompt (GROWTH - 1) and 15 of a row's own. In return the
-        # shapes of the products stay the same for as many steps.
+        # not. Where samples share a prompt, they are at most 63 of the prompt (GROWTH - 1) and 15
+        # of a row's own; else every row has as many columns as the longest prompt needs. In return
+        # the shapes of the products stay the same for as many steps.
         own_scores = torch.bmm(q, keys)
         if not self.columns:
             weights = torch.softmax(own_scores.add_(self.mask), -1)
@@ -201,7 +202,7 @@ class Engine:
             self.shared.append(self.bare.cache(count * kv_heads, width))
             self.cache_of_prompt += [number] * count
 
-        self.cos, self.sin = self.bare.positions(max(columns) + self.own[0][1].shape[1])
+        self.cos, self.sin = self.bare.positions(max(columns) + _columns(self.own))
         hidden = []
         for number, prompt in enumerate(prompts):
             hidden.append(self._prefill(prompt, number))
@@ -221,11 +222,11 @@ class Engine:
         """Run a prompt, fill its entries of the cache, and return its last hidden state (d,)."""
         length = len(prompt)
         kv_heads = self.bare.kv_heads
-        cache = self.own
-        if not self.first_own:
-            cache = self.shared[self.cache_of_prompt[number]]
-            number -= self.cache_of_prompt.index(self.cache_of_prompt[number])
-        entries = slice(number * kv_heads, (number + 1) * kv_heads)
+        if self.first_own:  # a single sample, whose cache holds the prompt, too
+            cache, place = self.own, number
+        else:
+            cache, place = self.shared[self.cache_of_prompt[number]], self._place(number)
+        entries = slice(place * kv_heads, (place + 1) * kv_heads)
 
         def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             """Attend over the whole prompt at once: each of n tokens to itself and those before."""
@@ -239,6 +240,10 @@ class Engine:
 
         tokens = torch.tensor(prompt, device=self.device)
         return self.bare.forward(tokens, self.cos[:length], self.sin[:length], attend)[-1]
+
+    def _place(self, prompt: int) -> int:
+        """Return the number of a prompt within its cache in `shared`."""
+        return prompt - self.cache_of_prompt.index(self.cache_of_prompt[prompt])
 
     def _heads(self, numbers: torch.Tensor) -> torch.Tensor:
         """Return number * kv_heads + head for every head of some rows or prompts."""
@@ -268,15 +273,13 @@ class Engine:
         first_prompt = 0
         first_entry = 0
         for (number, count), members in groupby(zip(self.cache_of_prompt, counts, strict=True)):
-            last_prompt = first_prompt + len(list(members))
-            last_entry = first_entry + (last_prompt - first_prompt) * kv_heads * count
-            first_of_cache = self.cache_of_prompt.index(number)
-            place = slice(
-                (first_prompt - first_of_cache) * kv_heads,
-                (last_prompt - first_of_cache) * kv_heads,
-            )
+            num_prompts = len(list(members))
+            last_prompt = first_prompt + num_prompts
+            last_entry = first_entry + num_prompts * kv_heads * count
+            first_shared = self._place(first_prompt) * kv_heads
+            shared = slice(first_shared, first_shared + num_prompts * kv_heads)
             group = _Group(
-                shared=[(keys[place], values[place]) for keys, values in self.shared[number]],
+                shared=[(keys[shared], values[shared]) for keys, values in self.shared[number]],
                 entries=slice(first_entry, last_entry),
                 mask=self._mask(first_prompt, last_prompt),
             )
@@ -286,9 +289,9 @@ class Engine:
 
     def _mask(self, first_prompt: int, last_prompt: int) -> torch.Tensor:
         """Return the mask of neighbouring prompts in one cache, see `_Group`."""
-        shared_columns = self.shared[self.cache_of_prompt[first_prompt]][0][1].shape[1]
+        shared_columns = _columns(self.shared[self.cache_of_prompt[first_prompt]])
         first_new = shared_columns + self.first_own
-        columns = torch.arange(shared_columns + self.own[0][1].shape[1], device=self.device)
+        columns = torch.arange(shared_columns + _columns(self.own), device=self.device)
         lengths = self.lengths[first_prompt:last_prompt, None]
         # Empty are a prompt's pads, and what no token has been written to yet.
         empty = (columns >= lengths) & (columns < first_new) | (columns >= first_new + self.taken)
@@ -302,7 +305,7 @@ class Engine:
     def step(self, tokens: torch.Tensor) -> None:
         """Take one more token for each row, tokens (rows,) of ids 0-12; compute the next logits."""
         column = self.first_own + self.taken
-        if column == self.own[0][1].shape[1]:
+        if column == _columns(self.own):
             self._grow()
         for group in self.groups:  # before attending, because a token attends to itself too
             group.mask[:, :, group.columns + column] = 0
@@ -381,13 +384,19 @@ class Engine:
         staying: dict[int, list[int]] = {}
         for prompt in prompts.tolist():
             number = self.cache_of_prompt[prompt]
-            staying.setdefault(number, []).append(prompt - self.cache_of_prompt.index(number))
+            staying.setdefault(number, []).append(self._place(prompt))
         for number, places in staying.items():
             if len(places) < self.cache_of_prompt.count(number):
                 entries = self._heads(torch.tensor(places, device=self.device))
                 _keep_entries(self.shared[number], entries)
         self.shared = [self.shared[number] for number in staying]
         self.cache_of_prompt = [new for new, places in enumerate(staying.values()) for _ in places]
+
+
+def _columns(cache: Cache) -> int:
+    """Return the number of columns that a cache has in each layer."""
+    _, values = cache[0]
+    return values.shape[1]
 
 
 def _keep_entries(cache: Cache, entries: torch.Tensor) -> None:

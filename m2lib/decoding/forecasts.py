@@ -9,8 +9,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, groupby
-from operator import itemgetter
+from itertools import chain
 from threading import Event
 
 import numpy as np
@@ -252,25 +251,24 @@ def _count_workers(num_prompts: int, num_samples: int) -> int:
 def _batches(work: Sequence[int], most: int, workers: int) -> list[list[int]]:
     """Return the numbers of the prompts in batches that keep all workers busy to the end.
 
-    Prompts of similar work share a batch, so that few columns are padding. The largest come first.
-    Batches have about the same work, and `most` prompts at most; for 2 workers 50 equal prompts in
-    batches of 10 are 3 rounds of 2 batches, of 8 or 9 each.
+    Prompts of similar work share a batch, so that few columns are padding, and the largest come
+    first. Batches have about the same work, and `most` prompts at most: for 2 workers 50 equal
+    prompts in batches of 10 are 3 rounds of 2 batches, of 8 or 9 each.
     """
     order = sorted(range(len(work)), key=lambda number: -work[number])
-    sizes = np.array([work[number] for number in order])
-    # Each prompt belongs to the batch into which the middle of its work falls, where the work of
-    # all of them is one line that is cut into equal parts.
-    middles = (np.cumsum(sizes) - sizes / 2) / max(1, sizes.sum())
-    rounds = math.ceil(len(work) / (most * workers))
-    while True:
-        places = (middles * rounds * workers).astype(int)
-        batches = [
-            [number for number, _ in members]
-            for _, members in groupby(zip(order, places, strict=True), key=itemgetter(1))
-        ]
-        if all(len(batch) <= most for batch in batches):
-            return batches
-        rounds += 1
+    planned = math.ceil(len(work) / (most * workers)) * workers
+    batches: list[list[int]] = []
+    while order:
+        # An equal share of what is left. Where small prompts do not all fit into the last batches,
+        # there are more batches than planned.
+        share = sum(work[number] for number in order) / max(1, planned - len(batches))
+        batch = [order.pop(0)]
+        filled = work[batch[0]]
+        while order and len(batch) < most and filled + work[order[0]] / 2 <= share:
+            filled += work[order[0]]
+            batch.append(order.pop(0))
+        batches.append(batch)
+    return batches
 
 
 def _random_stream(seed: int, name: int | str) -> torch.Generator:

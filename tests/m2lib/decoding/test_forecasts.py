@@ -77,11 +77,18 @@ def test_prompts_of_similar_lengths_share_a_batch(tiny, data):
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-@pytest.mark.parametrize("work", [[7] * 50, [100] * 8 + [10] * 16, [5], [3, 1000, 2]])
+@pytest.mark.parametrize(
+    "work", [[7] * 50, [100] * 8 + [10] * 16, [5], [3, 1000, 2], [9000] + [3] * 40]
+)
 def test_batches_hold_all_prompts_once_and_never_too_many(work, workers):
     batches = forecasts_module._batches(work, 10, workers)
     assert sorted(number for batch in batches for number in batch) == list(range(len(work)))
     assert 0 < min(map(len, batches)) <= max(map(len, batches)) <= 10
+
+
+def test_large_prompts_share_batches_beside_many_small_ones():
+    batches = forecasts_module._batches([8000] * 10 + [30] * 20, 10, 1)
+    assert len(batches) <= 5
 
 
 def test_equal_prompts_are_shared_out_evenly():
