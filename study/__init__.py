@@ -3,7 +3,6 @@
 from .costs import all_records, budget_of, removed, table_3, workload
 from .experiments import (
     ARMS,
-    BEST_THREE,
     CONTEXTS,
     EXPERIMENTS,
     FINAL_TRIALS,

@@ -78,8 +78,6 @@ CHOSEN = TrainConfig(steps=15400, learning_rate=1e-4, rank=2, batch_size=2, sequ
 GRID = tuple(product((1e-5, 5e-5, 1e-4), (2, 4, 8)))
 SEARCH = tuple(f"search/expt_{i}" for i in range(len(GRID)))
 """The search's experiments, one for each pair of learning rate and rank."""
-BEST_THREE = SEARCH[6:]
-"""The three that the report's second round tries on 20 series: those of the highest rate."""
 SECOND = tuple(f"search/second_{place}" for place in range(3))
 """The search's second round: its best three adapters by mean, on the other 15 hard series."""
 LENGTHS = (128, 512, 768)

@@ -5,7 +5,7 @@ from .baselines import (
     seasonal_naive,
 )  # fmt: skip
 from .bands import (
-    band, conformal, coverage, ranks, sharpness, stretch_needed, stretched,
+    band, conformal, coverage, sharpness, stretch_needed, stretched,
 )  # fmt: skip
 from .codec import (
     CODEC_VERSION, CONTEXT_STEPS, FORECAST_STEPS, FORMAT_FILE, MOST_VARIABLES, ROUNDINGS,
@@ -18,8 +18,7 @@ from .data import (
 )  # fmt: skip
 from .intervals import bootstrap_interval, paired_gain, sign_flip_p, t_interval
 from .metrics import (
-    DECILES, best_and_worst, crps_fair, quantile_loss, quantile_losses, series_mae, summarise,
-    weighted_quantile_loss,
+    DECILES, best_and_worst, crps_fair, quantile_losses, series_mae, summarise,
 )  # fmt: skip
 
 __all__ = [
@@ -59,9 +58,7 @@ __all__ = [
     "nearest_analogue",
     "paired_gain",
     "period_of",
-    "quantile_loss",
     "quantile_losses",
-    "ranks",
     "scale_of",
     "seasonal_naive",
     "series_label",
@@ -75,6 +72,5 @@ __all__ = [
     "t_interval",
     "to_integers",
     "unscale",
-    "weighted_quantile_loss",
     "write_series",
 ]

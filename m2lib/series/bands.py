@@ -2,7 +2,7 @@
 
 Samples are (m, steps, variables) and truths (steps, variables), both in the same unit: the study's
 are in scaled units, those of tables in the table's own. Functions of samples take one series; for
-several, average the results, or put the ranks together.
+several, average the results.
 """
 
 import math
@@ -73,39 +73,6 @@ def sharpness(samples: np.ndarray, level: float) -> float:
     """
     low, high = band(samples, level)
     return float((high - low).mean())
-
-
-def ranks(samples: np.ndarray, truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Count the samples that lie below each true value, with ties broken at random.
-
-    This is the probability integral transform of samples. Where truth and samples come from one
-    distribution, every rank from 0 to m is as likely as any other [1]_. A histogram of ranks with a
-    hump in the middle tells of samples that are spread too far, one with a hollow of samples that
-    are too close together.
-
-    Parameters
-    ----------
-    samples : ndarray, shape (m, steps, variables)
-        In any unit.
-    truth : ndarray, shape (steps, variables)
-        In the same unit.
-    rng : numpy Generator
-        It breaks the ties.
-
-    Returns
-    -------
-    ndarray of int64, shape (steps, variables)
-        From 0 to m.
-
-    References
-    ----------
-    .. [1] Hamill, "Interpretation of Rank Histograms for Verifying Ensemble Forecasts", Monthly
-       Weather Review 129, 2001.
-    """
-    num_below = (samples < truth).sum(axis=0)
-    equal = (samples == truth).sum(axis=0)
-    # Of three equal samples 0, 1, 2 or 3 count as below.
-    return num_below + rng.integers(0, equal + 1)
 
 
 def conformal(scores: np.ndarray, level: float) -> np.ndarray:

@@ -109,55 +109,6 @@ def _along_first(numbers: ArrayLike, other_axes: int) -> np.ndarray:
     return shaped
 
 
-def quantile_loss(
-    samples: np.ndarray, truth: np.ndarray, levels: Sequence[float] = DECILES
-) -> float:
-    """Return the mean of `quantile_losses` over the samples' quantiles, steps and variables.
-
-    Parameters
-    ----------
-    samples : ndarray, shape (m, steps, variables)
-        In any unit.
-    truth : ndarray, shape (steps, variables)
-        In the same unit.
-    levels : sequence of float, optional
-        Between 0 and 1; with 0.5 alone the loss is half the MAE of the samples' median.
-
-    Returns
-    -------
-    float
-        In that unit.
-    """
-    quantiles = np.quantile(samples, levels, axis=0)  # (levels, steps, variables)
-    return float(quantile_losses(quantiles, truth, levels).mean())
-
-
-def weighted_quantile_loss(losses: Sequence[float], truths: Sequence[np.ndarray]) -> float:
-    """Combine the quantile losses of several series in one number without a unit [1]_.
-
-    It is twice their mean, divided by the mean absolute true value.
-
-    Parameters
-    ----------
-    losses : sequence of float
-        The `quantile_loss` of each series.
-    truths : sequence of ndarray, each of shape (steps, variables)
-        Their true values, all of one shape.
-
-    Returns
-    -------
-    float
-        0 for forecasts without error; comparable among data sets.
-
-    References
-    ----------
-    .. [1] Alexandrov et al., "GluonTS: Probabilistic and Neural Time Series Modeling in Python",
-       Journal of Machine Learning Research 21, 2020.
-    """
-    mean_truth = np.abs(np.stack(truths)).mean()
-    return float(2 * np.mean(losses) / mean_truth)
-
-
 @dataclass(frozen=True)
 class Summary:
     """The errors of several series in short, printed as `mean 25.0 / median 15.0 (50 series)`."""

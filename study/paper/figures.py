@@ -20,8 +20,6 @@ from study.plots import COLOURS, WIDTH
 
 _QWEN = "published: Qwen2.5-0.5B"
 _BEST = "#0072B2"  # the colour of the long run
-# By who draws samples: a colour, and a marker for readers who see no colours.
-_LOOKS = {"final": (COLOURS["ours"], "o"), "best": (_BEST, "D")}
 # Forecasts that learn from no other series: their names in figures and their line styles.
 _WITHOUT_TRAINING = {
     "nearest analogue in the context": ("nearest analogue", "--"),

@@ -3,14 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import chisquare
 from utilsforecast import losses
 
 from m2lib.series.bands import (
     band,
     conformal,
     coverage,
-    ranks,
     sharpness,
     stretch_needed,
     stretched,
@@ -37,33 +35,6 @@ def test_coverage_is_that_of_a_library():
     )
     theirs = losses.coverage(frame, models=["m"], level=80)["m"].item()
     assert coverage(SAMPLES, TRUTH, 0.8) == pytest.approx(theirs)
-
-
-def test_a_rank_by_hand():
-    samples = np.array([1, 2, 3]).reshape(-1, 1, 1)
-    assert ranks(samples, np.array([[2.5]]), np.random.default_rng(7)).tolist() == [[2]]
-
-
-def test_ranks_are_even_where_samples_are_right_and_ties_are_by_lot():
-    rng = np.random.default_rng(7)
-    drawn = []
-    for _ in range(100):
-        samples = rng.integers(0, 4, (9, 20, 2))  # of four numbers, so there are many ties
-        truth = rng.integers(0, 4, (20, 2))
-        drawn.append(ranks(samples, truth, rng).ravel())
-
-    counts = np.bincount(np.concatenate(drawn), minlength=10)
-    assert chisquare(counts).pvalue > 0.001
-
-
-def test_ranks_of_too_narrow_samples_have_a_hollow():
-    rng = np.random.default_rng(7)
-    samples = rng.normal(0, 0.2, (9, 500, 2))
-    truth = rng.normal(0, 1, (500, 2))
-
-    counts = np.bincount(ranks(samples, truth, rng).ravel(), minlength=10)
-
-    assert counts[[0, 9]].min() > 3 * counts[4:6].max()
 
 
 def test_conformal_takes_the_right_place():

@@ -11,11 +11,9 @@ from m2lib.series.metrics import (
     DECILES,
     best_and_worst,
     crps_fair,
-    quantile_loss,
     quantile_losses,
     series_mae,
     summarise,
-    weighted_quantile_loss,
 )
 
 RNG = np.random.default_rng(0)
@@ -79,23 +77,13 @@ def test_quantile_loss_is_that_of_a_library(level):
     predicted = np.quantile(SAMPLES, level, axis=0)
     frame = pd.DataFrame({"unique_id": 0, "y": TRUTH.ravel(), "model": predicted.ravel()})
     theirs = losses.quantile_loss(frame, models={"model": "model"}, q=level)
-    assert quantile_loss(SAMPLES, TRUTH, [level]) == pytest.approx(theirs["model"].item())
+    ours = quantile_losses(predicted[np.newaxis], TRUTH, [level]).mean()
+    assert ours == pytest.approx(theirs["model"].item())
 
 
 def test_numbers_without_a_sign_have_the_quantile_loss_of_others():
     quantiles = np.array([[12]], dtype=np.uint8)
     assert quantile_losses(quantiles, np.array([10], dtype=np.uint8), [0.9]) == pytest.approx(0.2)
-
-
-def test_quantile_loss_is_the_mean_over_the_deciles():
-    by_level = [quantile_loss(SAMPLES, TRUTH, [level]) for level in DECILES]
-    assert quantile_loss(SAMPLES, TRUTH) == pytest.approx(np.mean(by_level))
-
-
-def test_weighted_quantile_loss_by_hand():
-    # Their sizes are 1, 2 and 3, which is 2 in the mean, and the losses are 4 in the mean.
-    truths = [np.array([[1.0, -1.0]]), np.array([[-2.0, 2.0]]), np.array([[5.0, 1.0]])]
-    assert weighted_quantile_loss([2.0, 3.0, 7.0], truths) == 2 * 4 / 2
 
 
 def test_a_summary_is_printed_in_one_line():
