@@ -32,10 +32,10 @@ from m2lib.model.devices import DTYPES, chosen_device, fastest_dtype
 from m2lib.model.vocabulary import PAD_ID, TokenRemap, reduce_vocabulary, text_to_ids
 from m2lib.provenance import provenance
 from m2lib.series import encode, load_series, split_ids
-from m2lib.settings import out_dir
 from m2lib.training.config import TrainConfig
 from m2lib.training.loop import train
 from m2lib.training.windows import make_windows
+from study.settings import out_dir
 
 QWEN = "qwen2.5-0.5b-random"  # the report's shape, random weights: nothing to download
 CONFIG = DecodeConfig(constrained=True)  # random weights would not end after 20 steps by themselves
@@ -43,7 +43,6 @@ LENGTH = 512  # tokens of a training window
 BATCH = 2  # windows
 RANK = 8
 COUNTS = (1, 4, 10, 50)  # series that are decoded at once, beside OpenVINO
-CURVE = 50  # steps of the loss curves, ours and the plain loop's
 
 
 def load(name: str, dtype: str, reduce: bool = True) -> tuple[PreTrainedModel, TokenRemap]:
@@ -314,36 +313,6 @@ def train_config(steps: int) -> TrainConfig:
     )
 
 
-def growth(name: str, dtype: str) -> dict[str, dict[int, float]]:
-    """Return the seconds per forecast against context length, batch and samples."""
-    model = load_reduced(name, dtype)
-    series = load_series()
-    whole_series = []
-    for i in split_ids(len(series)).validation[:10]:
-        whole_series.append(text_to_ids(encode(series.trajectories[i], series.scales[i])))
-    prompts = prompts_of(50)
-    generate(model, prompts[:2], CONFIG)  # warms up
-
-    def seconds_each(prompts: list[list[int]], config: DecodeConfig = CONFIG) -> float:
-        """Return the seconds per forecast."""
-        generator = torch.Generator().manual_seed(0)
-        work = partial(generate, model, prompts, config, generator)
-        return seconds(work, model.device, warm=False) / len(prompts)
-
-    by_context = {}
-    for n in (128, 256, 384, 512, 640, 768):
-        last_tokens = [ids[-n:] for ids in whole_series]
-        by_context[n] = seconds_each(last_tokens)
-    by_batch = {}
-    for n in (1, 2, 5, 10, 25, 50):
-        by_batch[n] = seconds_each(prompts[:n])
-    by_samples = {}
-    for n in (1, 4, 16, 64):
-        config = DecodeConfig(constrained=True, temperature=1.0, n_samples=n)
-        by_samples[n] = seconds_each(prompts[:1], config)
-    return {"context": by_context, "batch": by_batch, "samples": by_samples}
-
-
 def memory(name: str, dtype: str) -> dict[str, float]:
     """Return the peak GB of whole processes, with model and libraries, each for one purpose."""
     return {
@@ -481,11 +450,6 @@ def measure_speed(result: dict, num_series: int, device: torch.device) -> None:
     print(table(result["train"], titles(result)["train"]), flush=True)
     result["decode"] = decode_rows(name, dtype, num_series, limits)
     print(table(result["decode"], titles(result)["decode"]), flush=True)
-    model = load_reduced(name, dtype)
-    _, plain_losses = plain_steps(model, training_windows(), train_config(CURVE))
-    _, our_losses = our_steps(name, dtype, CURVE)
-    result["loss_curves"] = {"m2lib": our_losses, "plain": plain_losses}
-    result["growth"] = growth(name, dtype)
 
 
 if __name__ == "__main__":

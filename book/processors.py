@@ -21,7 +21,7 @@ import nbformat
 
 from book.execute import Failure, execute
 from m2lib.files import ROOT
-from m2lib.settings import out_dir
+from study.settings import out_dir
 
 CHECKED = "nbval-check-output"
 NUMBER = r"\d[\d,]*(?:\.\d+)?"

@@ -1,7 +1,7 @@
 """The environment variables that set m2lib up: they are read, checked and described here alone.
 
 An empty variable counts as one that is not set. `SETTINGS` lists all of them, and `m2 --help`
-prints that list. (The study has two more, which `study.settings` reads.)
+prints that list. (The study has three more, which `study.settings` reads.)
 """
 
 import os
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from m2lib.errors import InputError
-from m2lib.files import workspace
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,6 @@ SETTINGS = {
         FOLDER,
         "~/.cache/m2lib",
     ),
-    "M2_OUT": Setting(
-        "where the study's live runs, figures and checkpoints are written", FOLDER, "build/"
-    ),
 }
 
 
@@ -89,11 +85,6 @@ def bars_are_off() -> bool:
     The variable is tqdm's own, but the bars that it draws in notebooks do not heed it.
     """
     return bool(os.environ.get("TQDM_DISABLE"))
-
-
-def out_dir() -> Path:
-    """Return `M2_OUT`, the folder that live runs write under."""
-    return folder_of(read("M2_OUT"), workspace() / "build")
 
 
 def cache_dir() -> Path:

@@ -1,8 +1,7 @@
-from .calendars import following
 from .evaluation import Evaluation, Rival
 from .forecaster import Forecaster
 from .plotting import plot_forecasts, plot_items
-from .table_files import check_output, read_table, write_table
+from .table_files import check_output, csv_of, read_table, write_table
 from .tables import Columns, Fill, Item, columns_of, items_of
 
 __all__ = [
@@ -14,7 +13,7 @@ __all__ = [
     "Rival",
     "check_output",
     "columns_of",
-    "following",
+    "csv_of",
     "items_of",
     "plot_forecasts",
     "plot_items",

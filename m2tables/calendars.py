@@ -12,7 +12,9 @@ from pandas.tseries.offsets import BaseOffset, BusinessDay, DateOffset, Day, Tic
 from m2lib.errors import InputError, first_line
 
 # The usual names of a column of time stamps, in lower case; the first that a table has counts.
-TIMES = ("timestamp", "ds", "date", "datetime", "time", "year", "month", "week", "day")
+WHOLE_TIMES = ("timestamp", "ds", "date", "datetime", "time")
+PARTS = ("year", "quarter", "month", "week", "day", "hour")  # several of them make a time stamp
+TIMES = (*WHOLE_TIMES, *PARTS)
 
 # Texts that are read without a `time_format`: dates, which a time of day may follow, and periods,
 # by the form in which `strftime` writes them.
@@ -24,10 +26,11 @@ PERIODS = {
 }
 # Steps of a season, by pandas' names of frequencies. WOM-3FRI is the third Friday of each month.
 SEASONS = {
-    **{"D": 7, "B": 5, "W": 52, "7D": 52},
+    **{"D": 7, "B": 5, "W": 52},
     **{"MS": 12, "ME": 12, "BMS": 12, "BME": 12, "WOM": 12},
     **{"QS": 4, "QE": 4, "BQS": 4, "BQE": 4},
 }
+DATE = r"\d{4}-\d\d?-\d\d?|\d\d?[./-]\d\d?[./-]\d{4}|\d{4}[./]\d\d?[./]\d\d?"
 MOST_FILLED = 10  # a series with gaps may become so many times as long, and no longer
 
 
@@ -37,8 +40,9 @@ def read_stamps(column: pd.Series, time_format: str | None = None) -> tuple[pd.I
     Dates, periods, ISO 8601 texts, texts such as 2010Q1, 2010-Q1 or 2010-01, and whole numbers of
     steps or years are read, and texts and numbers of one `time_format` of `strftime`. Returned are
     a DatetimeIndex, a PeriodIndex or numbers, with NaT or NaN for a cell that is not read; and the
-    `strftime` form in which the table writes them, empty where it is as pandas does. InputError
-    where offsets from UTC change, and for a `time_format` that pandas does not know.
+    `strftime` form in which the table writes them, empty where it is as pandas does. Stamps whose
+    offsets from UTC change are read as UTC. InputError for a `time_format` that pandas does not
+    know.
     """
     if isinstance(column.dtype, pd.CategoricalDtype | pd.ArrowDtype):
         column = column.astype(object)
@@ -51,7 +55,7 @@ def read_stamps(column: pd.Series, time_format: str | None = None) -> tuple[pd.I
     texts = column.astype(object).where(column.notna(), "").astype(str).str.strip()
     first = next(filter(None, texts), "")
     if time_format:
-        return _dates(texts, time_format, column.name), time_format
+        return _dates(texts, time_format), time_format
     numbers = pd.to_numeric(texts, errors="coerce")
     if np.isfinite(pd.to_numeric(first or "nan", errors="coerce")):
         return _whole_numbers(numbers), ""
@@ -59,35 +63,47 @@ def read_stamps(column: pd.Series, time_format: str | None = None) -> tuple[pd.I
         if re.fullmatch(pattern, first):
             periods = texts.where(texts.str.fullmatch(pattern))
             return pd.PeriodIndex(periods, freq="M" if form == "%Y-%m" else "Q"), form
-    return _dates(texts.where(texts.str.fullmatch(ISO_DATE)), "ISO8601", column.name), ""
+    return _dates(texts.where(texts.str.fullmatch(ISO_DATE)), "ISO8601"), ""
 
 
-def _dates(texts: pd.Series, form: str, name: object) -> pd.DatetimeIndex:
-    """Read texts of one form as dates, NaT where a text is of another; InputError if none can be.
+def holds_dates(column: pd.Series) -> bool:
+    """Return whether the first cell of a column is a date, whatever its form, or a period."""
+    if is_datetime64_any_dtype(column) or isinstance(column.dtype, pd.PeriodDtype):
+        return True
+    first = next(iter(column.dropna()), "")
+    patterns = (DATE, *PERIODS.values())
+    return any(re.fullmatch(rf"({pattern})([T ].*)?", str(first).strip()) for pattern in patterns)
 
-    pandas refuses a column that mixes 01:00+01:00 and 03:00+02:00, or warns and returns objects.
-    """
+
+def _dates(texts: pd.Series, form: str) -> pd.DatetimeIndex:
+    """Read texts of one form as dates, NaT where a text is of another; InputError for no form."""
+    # With a change of clocks 01:00+01:00 and 03:00+02:00 stand in one column, which pandas reads as
+    # UTC alone.
+    offsets = texts.str.extract(r"\d:?\d\d(?::\d\d(?:\.\d+)?)?\s*([+-]\d\d:?\d\d)$")[0].dropna()
     try:
-        return pd.DatetimeIndex(pd.to_datetime(texts, format=form, errors="coerce"))
+        read = pd.to_datetime(texts, format=form, errors="coerce", utc=offsets.nunique() > 1)
     except (ValueError, TypeError) as error:
         raise InputError(
-            f"column {name!r} cannot be read as {form} ({first_line(error).rstrip('.')}); write "
-            "all stamps in one time zone, such as UTC, or correct --time-format (time_format=)"
+            f"--time-format {form} (time_format=) cannot be read: {first_line(error).rstrip('.')}"
         ) from error
+    return pd.DatetimeIndex(read)
 
 
 def _whole_numbers(numbers: pd.Series) -> pd.Index:
     """Return whole numbers, NaN for any other, and NaN for all of them where they may be dates.
 
-    45292 in a column of dates is a day number of Excel, 1706659200 are Unix seconds, and 20240131,
-    202401 and 202417 are a day, a month and a week.
+    45292 in a column of dates is a day number of Excel, 1706659200 are Unix seconds, 20240131,
+    202401 and 202417 are a day, a month and a week, and 2312 followed by 2401 are months.
     """
     known = numbers.dropna()
     year_and_part = (known // 100).between(1700, 2200) & (known % 100).between(1, 53)
+    is_month = (known % 100).between(1, 12).all()
+    has_new_year = (known.drop_duplicates().sort_values().diff() == 89).any()  # 2401 - 2312
     is_called_date = any(word in str(numbers.name).lower() for word in TIMES)
     is_date = (
         known.abs().max() >= 10_000_000
         or year_and_part.all()
+        or (is_month and has_new_year)
         or (is_called_date and known.between(20_000, 60_000).all())
     )
     whole = numbers.where((numbers % 1 == 0) & (not is_date))
@@ -165,7 +181,7 @@ def calendar_season(times: pd.Index) -> int:
     """Return the steps of the season that the calendar knows of even time stamps; 1: none.
 
     Hours and their even parts have a day, days and business days a week, weeks, months and quarters
-    a year.
+    a year; and so do several of them in one step, such as two months, that fit into it.
     """
     if isinstance(times, pd.PeriodIndex):
         starts = times.to_timestamp()
@@ -177,9 +193,14 @@ def calendar_season(times: pd.Index) -> int:
         steps = pd.Timedelta(days=1) / pd.Timedelta(frequency)
         return int(steps) if steps == int(steps) else 1
     if months := frequency.kwds.get("months"):
-        return {1: 12, 3: 4}.get(months, 1)
-    # Quarters have names such as QS-OCT, with the month in which a year begins, and weeks W-SUN.
-    return SEASONS.get(frequency.freqstr.split("-")[0], 1)
+        whole, step = 12, months
+    elif isinstance(frequency, Day) and frequency.n % 7 == 0:
+        whole, step = 52, frequency.n // 7
+    else:
+        # Quarters have names such as QS-OCT, with the month in which a year begins, and weeks
+        # W-SUN.
+        whole, step = SEASONS.get(frequency.rule_code.split("-")[0], 1), frequency.n
+    return 1 if whole % step else whole // step
 
 
 def _is_clock_time(frequency: BaseOffset) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ class Task:
         """Read the table's columns and series, and say what is read."""
         if not self.file.exists():
             raise InputError(f"there is no file {self.file}")
-        df = m2tables.read_table(self.file)
+        df = m2tables.read_table(self.file, self.id)
         columns = m2tables.columns_of(df, self.id, self.time, self.target)
         items = m2tables.items_of(
             df,
@@ -101,7 +102,7 @@ class Task:
         unread = [str(name) for name in df if name not in read]
         if unread:
             parts.append(f"not read: {', '.join(unread)}")
-        print("; ".join(parts))
+        print("; ".join(parts), file=sys.stderr)
 
         unusual = defaultdict(list)
         for item in items:
@@ -122,7 +123,7 @@ class Task:
     def load(self) -> Forecaster:
         """Load the forecaster, and print which one it is."""
         forecaster = m2tables.Forecaster.from_pretrained(self.model)
-        print(f"forecaster: {forecaster.model}")
+        print(f"forecaster: {forecaster.model}", file=sys.stderr)
         return forecaster
 
     def check_output(self, path: Path | None, force: bool, endings: tuple[str, ...]) -> None:
@@ -156,7 +157,8 @@ def forecast(
         the truth should lie 9 times in 10. By default 0.1 0.5 0.9.
     output
         Where to write the forecasts: a .csv file, with ten significant digits, or a .parquet file,
-        with all of them. By default they are printed.
+        with all of them. By default they are printed, as CSV where a file or another program takes
+        what is printed.
     plot
         Where to draw the first six curves (one for each target of each series): .png or .svg.
     force
@@ -166,13 +168,16 @@ def forecast(
     task.check_output(plot, force, (".png", ".svg"))
     columns, items = task.read()
     table = task.load().predict_items(items, columns, task.horizon, levels)
+    text_columns = (columns.written_id, columns.written_time, "target_name")
+    numbers = [name for name in table if name not in text_columns]
     if output:
-        text_columns = (columns.written_id, columns.written_time, "target_name")
-        m2tables.write_table(table, output, [name for name in table if name not in text_columns])
+        m2tables.write_table(table, output, numbers)
         print(output)
-    else:
+    elif sys.stdout.isatty():
         print(table.to_string(index=False, max_rows=40, float_format=_format_number))
         print(f"{len(table)} rows; --output F.csv writes them all")
+    else:
+        print(m2tables.csv_of(table, numbers), end="")
     if plot:
         _draw(items, columns, table, plot)
         print(plot)

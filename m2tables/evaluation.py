@@ -17,10 +17,10 @@ from importlib.util import find_spec
 import numpy as np
 import pandas as pd
 
-from m2lib.errors import InputError, first_line, warn
-from m2lib.series import DECILES, quantile_losses, sign_flip_p, t_interval
+from m2lib.errors import InputError, check_count, first_line, warn
+from m2lib.series import DECILES, sign_flip_p, t_interval
 from m2tables.quantile_model import QuantileModel
-from m2tables.tables import Columns, Item
+from m2tables.tables import Columns, Item, as_written
 
 OURS = "ours"
 """The name of our forecasts in tables of errors."""
@@ -86,15 +86,6 @@ class Evaluation:
             low, high = origin.deciles[0], origin.deciles[-1]
             held.append(((low <= origin.truth) & (origin.truth <= high)).mean())
         return float(np.mean(held))
-
-    @property
-    def loss(self) -> float:
-        """The mean scaled quantile loss of our deciles, times two; see `quantile_losses`."""
-        losses = []
-        for origin in self.origins:
-            loss = 2 * quantile_losses(origin.deciles, origin.truth).mean(axis=(0, 1))
-            losses.append(np.nanmean(loss / origin.unit))
-        return float(np.mean(losses))
 
     def table(self) -> pd.DataFrame:
         """Tabulate the forecasters, the lowest mean MASE first.
@@ -162,7 +153,7 @@ class Evaluation:
         """
         frames = []
         for origin in self.origins:
-            times = origin.item.times
+            times = as_written(origin.item, origin.item.times)
             ahead = slice(origin.known, origin.known + len(origin.truth))
             for variable, target in enumerate(self.columns.targets):
                 frame = {
@@ -216,8 +207,11 @@ def evaluate(
     Raises
     ------
     InputError
-        Where nothing is left to be forecast, or a rival returns something else than a forecast.
+        Where nothing is left to be forecast, a rival returns something else than a forecast, or
+        `horizon` or `origins` is no number of steps or moments.
     """
+    check_count("prediction_length", horizon)
+    check_count("origins", origins)
     cuts = []
     for item in items:
         for back in range(origins, 0, -1):

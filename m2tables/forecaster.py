@@ -102,6 +102,7 @@ class Forecaster:
         """
         series = series_of(context)
         _check(prediction_length, quantile_levels)
+        check_count("season", season)
         levels = [*quantile_levels, 0.5]
         seasons = [season] * len(series)
         written = self.model.quantiles(series, prediction_length, seasons, levels)

@@ -18,7 +18,14 @@ import numpy as np
 from m2lib.decoding import BareModel, DecodeConfig, Forecast, forecast, pooled
 from m2lib.errors import InputError
 from m2lib.files import read_json
-from m2lib.model import Backbone, chosen_device, fastest_dtype, load_adapter, load_backbone
+from m2lib.model import (
+    DEFAULT_BACKBONE,
+    Backbone,
+    chosen_device,
+    fastest_dtype,
+    load_adapter,
+    load_backbone,
+)
 from m2lib.series import FORMAT_FILE, SHORTEST_CONTEXT, TextFormat
 from m2tables.seasons import Season
 from m2tables.views import Seen, View
@@ -55,7 +62,7 @@ class LanguageModel:
     def from_pretrained(
         cls, folder: str | Path = GENERAL, *, device: str | None = None, dtype: str | None = None
     ) -> "LanguageModel":
-        """Load an adapter for tables, by default `general`, and the model that it belongs to.
+        """Load an adapter for tables, by default `general`, into SmolLM2-135M.
 
         Parameters
         ----------
@@ -74,7 +81,7 @@ class LanguageModel:
         if not (folder / FORMAT_FILE).is_file():
             raise InputError(f"{folder} holds no adapter for tables ({FORMAT_FILE} is missing)")
         dtype = dtype or fastest_dtype(device or chosen_device())
-        backbone = load_backbone("smollm2-135m", device=device, dtype=dtype)
+        backbone = load_backbone(DEFAULT_BACKBONE, device=device, dtype=dtype)
         load_adapter(backbone.model, folder)
         views_path = folder / VIEWS_FILE
         rows = read_json(views_path) if views_path.exists() else [{}]
@@ -88,7 +95,6 @@ class LanguageModel:
         seasons: Sequence[int],
         *,
         num_samples: int = SAMPLES,
-        temperature: float = TEMPERATURE,
         seed: int = 0,
         views: Sequence[View] | None = None,
         progress: bool = False,
@@ -103,8 +109,8 @@ class LanguageModel:
             Steps to forecast.
         seasons : sequence of int
             Steps of each series' season; 1: none.
-        num_samples, temperature, seed : optional
-            How many samples of each series are drawn, and how.
+        num_samples, seed : int, optional
+            How many samples of each series are drawn, and with which random numbers.
         views : sequence of View, optional
             The ways in which the model is shown each series. Default: the adapter's.
         progress : bool, optional
@@ -123,10 +129,7 @@ class LanguageModel:
         """
         text_format = self.text_format.for_variables(series[0].shape[1])
         longest = text_format.longest_step
-        steps_read = WINDOW_TOKENS // longest - horizon
-        if steps_read < SHORTEST_CONTEXT:
-            most = WINDOW_TOKENS // longest - SHORTEST_CONTEXT
-            raise InputError(f"the language model writes {most} steps at most; ask for fewer")
+        steps_read = self._steps_read(series[0].shape[1], horizon)
 
         # Three views share 20 samples as 7, 7 and 6; each draws 7, and the last of them is dropped.
         views = tuple(views or self.views)[:num_samples]
@@ -134,7 +137,7 @@ class LanguageModel:
             max_new_tokens=longest * horizon,
             steps=horizon,
             constrained=True,
-            temperature=temperature,
+            temperature=TEMPERATURE,
             n_samples=math.ceil(num_samples / len(views)),
         )
         names = []
@@ -165,6 +168,16 @@ class LanguageModel:
             drawn.append(pooled(parts, num_samples))
         return drawn
 
+    def _steps_read(self, variables: int, horizon: int) -> int:
+        """Return how many steps of a series fit into the window beside the forecast."""
+        longest = self.text_format.for_variables(variables).longest_step
+        most = WINDOW_TOKENS // longest
+        if most - horizon < SHORTEST_CONTEXT:
+            raise InputError(
+                f"the language model writes {most - SHORTEST_CONTEXT} steps at most; ask for fewer"
+            )
+        return most - horizon
+
     def quantiles(
         self,
         series: Sequence[np.ndarray],
@@ -174,14 +187,16 @@ class LanguageModel:
     ) -> np.ndarray:
         """Forecast quantiles as `m2tables.quantile_model.QuantileModel` does, from 20 samples.
 
-        A series that cannot be written, because it has fewer than ten steps or never changes, keeps
-        its last value.
+        A series that cannot be written keeps its last values, because it has fewer than ten steps,
+        or one of its variables does not change in what is read.
         """
+        steps_read = self._steps_read(series[0].shape[1], horizon)
         shape = (len(series), len(levels), horizon, series[0].shape[1])
         quantiles = np.empty(shape)
         written = []
         for number, values in enumerate(series):
-            if len(values) < SHORTEST_CONTEXT or not np.ptp(values, axis=0).all():
+            read = values[-steps_read:]
+            if len(read) < SHORTEST_CONTEXT or not np.ptp(read, axis=0).all():
                 quantiles[number] = values[-1]
             else:
                 written.append(number)

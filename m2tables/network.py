@@ -12,6 +12,7 @@ which is the mean change, drawn a little towards 0, and a usual step is 0.5. Thr
 line is at 12 - 3 * 2.14 = 5.57. The 5 is 0.57 below it, or -1.14 usual steps.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +23,6 @@ from torch import nn
 
 from m2lib.errors import InputError
 from m2lib.files import read_json
-from m2lib.series import DECILES
 from m2tables.seasons import Season
 
 CONTEXT = 128
@@ -63,13 +63,14 @@ class Line(NamedTuple):
         all_known, known = known, known[:, :-1]
 
         # The slope is the mean of the last changes, drawn towards 0 by their noise: of changes that
-        # differ so much that their mean is within two standard errors of 0, nothing is left.
+        # differ so much that their mean is within two standard errors of 0, nothing is left. Nor
+        # is anything left of a single change, which has no error.
         recent, counts = changes[:, -LAST_STEPS:], known[:, -LAST_STEPS:]
         number = counts.sum(1, keepdim=True).clamp(min=1)
         slope = (recent * counts).sum(1, keepdim=True) / number
         squares = ((recent - slope) ** 2 * counts).sum(1, keepdim=True)
         error = squares / (number - 1).clamp(min=1) / number
-        slope = slope * (1 - 4 * error / (slope**2 + 1e-12)).clamp(0, 1)
+        slope = slope * (1 - 4 * error / (slope**2 + 1e-12)).clamp(0, 1) * (number > 1)
 
         # A usual step is the mean change, or if that is smaller, the mean change of the change: a
         # population that grows by 1000 a year, more or less by 10, has a usual step of 10.
@@ -78,8 +79,9 @@ class Line(NamedTuple):
         turn = _mean(turns[:, -USUAL_STEPS:].abs(), known[:, :-1][:, -USUAL_STEPS:])
         mean = _mean(values, all_known)
         spread = _mean((values - mean).abs(), all_known).clamp(min=1e-8)
+        step = torch.where(number > 1, torch.minimum(step, turn), step)
         # A straight line has none, so its step is a small share of its spread.
-        step = torch.minimum(step, turn).maximum(1e-4 * spread)
+        step = step.maximum(1e-4 * spread)
         return cls(values[:, -1:], slope, step, mean, spread)
 
     def distance(self, values: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
@@ -247,8 +249,8 @@ def forecast_quantiles(
 ) -> np.ndarray:
     """Forecast the quantiles of what follows some series.
 
-    Beyond 64 steps the path of each decile is continued, and of the deciles of all continuations
-    the quantiles are taken.
+    Beyond 64 steps the median goes on as the network continues the median before, and the bands
+    around it widen as they did from the 32nd step to the 64th.
 
     Parameters
     ----------
@@ -270,8 +272,8 @@ def forecast_quantiles(
     contexts = torch.from_numpy(np.stack([shown.context for shown in all_shown]))
     lengths = torch.tensor(seasons)
     written = network.quantiles(contexts, lengths)
-    while written.shape[-1] < horizon:
-        written = torch.cat([written, _continued(network, contexts, lengths, written)], dim=-1)
+    if horizon > HORIZON:
+        written = _continued(network, contexts, lengths, written, horizon)
     quantiles = written[..., :horizon].double().numpy()
 
     # A season's factors are positive, so quantiles still ascend.
@@ -281,17 +283,35 @@ def forecast_quantiles(
 
 
 def _continued(
-    network: Network, contexts: torch.Tensor, seasons: torch.Tensor, written: torch.Tensor
+    network: Network,
+    contexts: torch.Tensor,
+    seasons: torch.Tensor,
+    written: torch.Tensor,
+    horizon: int,
 ) -> torch.Tensor:
-    """Return the quantiles of the HORIZON steps after those that are written."""
-    deciles = [LEVELS.index(level) for level in DECILES]
-    paths = written[:, deciles].flatten(0, 1)  # those of the first series, then of the second, ...
-    contexts = contexts.repeat_interleave(len(deciles), 0)
-    contexts = torch.cat([contexts, paths], dim=1)[:, -CONTEXT:]
-    further = network.quantiles(contexts, seasons.repeat_interleave(len(deciles)))
-    # (series * deciles, deciles, steps) -> (series, deciles * deciles, steps)
-    further = further[:, deciles].reshape(len(written), -1, HORIZON)
-    return torch.quantile(further, torch.tensor(LEVELS), dim=1).permute(1, 0, 2)
+    """Return the quantiles of `horizon` steps or more, of which the first HORIZON are written.
+
+    The quantiles' distances from the median go on as a power of the steps ahead: those of noise
+    with the power 0, so they stay as they are, and those of a random walk with the power 1/2. A
+    series that was continued by its own quantiles would have ever narrower bands, because the
+    network takes a smooth path for the path of a smooth series.
+    """
+    middle = LEVELS.index(0.5)
+    median = written[:, middle]
+    while median.shape[1] < horizon:
+        path = torch.cat([contexts, median], dim=1)[:, -CONTEXT:]
+        median = torch.cat([median, network.quantiles(path, seasons)[:, middle]], dim=1)
+
+    distances = written - written[:, middle : middle + 1]
+    width = distances[:, LEVELS.index(0.9)] - distances[:, LEVELS.index(0.1)]
+    # The mean widths around the steps 32.5 and 56.5 say how fast the band grows; it never narrows,
+    # and grows in proportion to the steps at most.
+    early, late = width[:, 24:40].mean(1), width[:, 48:64].mean(1)
+    power = (late / early.clamp(min=1e-9)).log() / math.log(56.5 / 32.5)
+    steps = torch.arange(HORIZON + 1, median.shape[1] + 1)
+    growth = (steps / 56.5) ** power.clamp(0, 1).unsqueeze(1)  # (series, further steps)
+    further = distances[..., 48:64].mean(2, keepdim=True) * growth.unsqueeze(1)
+    return torch.cat([written, median[:, None, HORIZON:] + further], dim=2)
 
 
 class NetworkModel:

@@ -8,9 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from m2lib.series.codec import Scaling
 
-FEWEST_SEASONS = 3  # the repetitions that a season is estimated from, at least
-NOTHING_LEFT = 1e-6
-"""A series whose range without its season is at most this share of its range is flat without it."""
+FEWEST_SEASONS = 2  # the repetitions that a season is estimated from, at least
 # A value counts as an outlier if it is so many times as far from trend and season as the mean of
 # all values is. Of 1000 values from a normal distribution the farthest is 4 times as far.
 OUTLIER = 8.0
@@ -19,6 +17,9 @@ OUTLIER = 8.0
 # LIFT of its mean first, and their factor is then some 0.05 / 1.05.
 LEAST_FACTOR = 0.05
 LIFT = 0.05
+# A season multiplies where the values are nearer to it, by this factor, than to one that is added.
+# (Two repetitions are met exactly by either.)
+NEARER = 0.99
 # Where more than this share of the values is 0, the zeros may stand anywhere, as those of counts
 # and of rain do, or at fixed steps, as those of the night. Only at fixed steps a season explains
 # more than EXPLAINED of the mean distance from the trend.
@@ -45,14 +46,14 @@ class Season:
     def of(cls, values: np.ndarray, length: int) -> "Season":
         """Estimate the season of a series by classical decomposition [1]_, with medians.
 
-        The season of a variable multiplies if no value is negative; else it is added. It is the
-        median over all repetitions, and outliers are left out of the trend, so one zero or one
-        wrong value changes little. A variable with steps that are nearly always 0, such as the
-        nights of solar power, is lifted a little before it is divided by its season.
+        The season of a variable is added, or multiplies where no value is negative and the values
+        are nearer to such a one. It is the median over all repetitions, and outliers are left out
+        of the trend, so one zero or one wrong value changes little. A variable with steps that are
+        nearly always 0, such as the nights of solar power, is lifted a little before it is divided
+        by its season.
 
-        A variable of fewer than three seasons is left as it is. So is one that would be flat
-        without its season, and one with zeros at any time, such as counts or rain, of which a
-        season explains little.
+        A variable of fewer than two seasons is left as it is. So is one with zeros at any time,
+        such as counts or rain, of which a season explains little.
 
         Parameters
         ----------
@@ -109,38 +110,35 @@ class Season:
 
 def _estimate(values: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Estimate the factors and shifts (length,) of the season of one variable, values (steps,)."""
-    no_season = (np.ones(length), np.zeros(length))
     ordinary = _without_outliers(values, length)
     trend = _moving_average(ordinary, length)
     first = length // 2  # the first step that has a trend
     middle = ordinary[first : first + len(trend)]
+    places = _places(first, len(trend), length)
+
+    shift = _by_place(middle - trend, first, length)
+    distance = np.abs(middle - (trend + shift[places])).mean()
+    season = np.ones(length), shift - shift.mean()
     if values.min() >= 0:
-        factor, shift = _multiplicative_season(middle, trend, first, length)
-    else:
-        deviations = _by_place(middle - trend, first, length)
-        factor, shift = np.ones(length), deviations - deviations.mean()
+        factor, lift = _multiplicative_season(middle, trend, first, length)
+        fitted = factor[places] * (trend + lift) - lift
+        its_distance = np.abs(middle - fitted).mean()
+        if its_distance < NEARER * distance:
+            distance = its_distance
+            season = factor / factor.mean(), np.full(length, -lift)
 
-    places = _places(0, len(values), length)
-    unseasonal = (values - shift[places]) / factor[places]
-    if np.ptp(unseasonal) <= NOTHING_LEFT * np.ptp(values):
-        return no_season
-
-    if np.mean(values == 0) > MANY_ZEROS:
-        middle_places = places[first : first + len(trend)]
-        # A season that is added has a mean of 0; one that multiplies was lifted by minus its shift.
-        level = trend - shift.mean()
-        residuals = middle - (factor[middle_places] * level + shift[middle_places])
-        if np.abs(residuals).mean() > (1 - EXPLAINED) * np.abs(middle - trend).mean():
-            return no_season
-    return factor, shift
+    explains_little = distance > (1 - EXPLAINED) * np.abs(middle - trend).mean()
+    if np.mean(values == 0) > MANY_ZEROS and explains_little:
+        return np.ones(length), np.zeros(length)
+    return season
 
 
 def _multiplicative_season(
     values: np.ndarray, trend: np.ndarray, first: int, length: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the factors (length,) of values (steps,) by trend, and the shifts: minus the lift.
+) -> tuple[np.ndarray, float]:
+    """Return the factors (length,) of values (steps,) by trend, and the lift of both.
 
-    The mean factor is 1; `first` is the step of the first value.
+    `first` is the step of the first value.
     """
     # Where the trend reaches 0 nothing can be divided by it: factors of 0 are below LEAST_FACTOR,
     # so the series is lifted.
@@ -151,9 +149,9 @@ def _multiplicative_season(
     if factor.min() < LEAST_FACTOR:
         lift = LIFT * float(values.mean())
         if lift == 0:  # nothing but zeros
-            return np.ones(length), np.zeros(length)
+            return np.ones(length), 0.0
         factor = _by_place((values + lift) / (trend + lift), first, length)
-    return factor / factor.mean(), np.full(length, -lift)
+    return factor, lift
 
 
 def _without_outliers(values: np.ndarray, length: int) -> np.ndarray:
@@ -191,9 +189,13 @@ def _moving_average(values: np.ndarray, length: int) -> np.ndarray:
 def _by_place(values: np.ndarray, first: int, length: int) -> np.ndarray:
     """Return the medians (length,) by place in the season, of values (steps,) from step `first`."""
     # Of a season of 4 whose first value is at place 2, place 3 has the values 1, 5, 9 and so on.
-    return np.array(
-        [np.median(values[(place - first) % length :: length]) for place in range(length)]
-    )
+    places = _places(first, len(values), length)
+    ordered = values[np.lexsort((values, places))]  # those of place 0, ascending, of place 1, ...
+    counts = np.bincount(places)
+    starts = np.cumsum(counts) - counts
+    low = ordered[starts + (counts - 1) // 2]
+    high = ordered[starts + counts // 2]
+    return (low + high) / 2
 
 
 def _places(first: int, steps: int, length: int) -> np.ndarray:

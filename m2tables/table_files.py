@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,16 +20,19 @@ DIGITS = 10
 MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
 
 
-def read_table(path: str | Path) -> pd.DataFrame:
+def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
     """Read the table in a .csv or .parquet file.
 
-    Ids of a .csv file stay text, because 007 would become the number 7. An index of a .parquet file
-    becomes a column, unless it only numbers the rows. InputError for a file that cannot be read, or
-    that is no table.
+    Ids of a .csv file, in columns with a usual name or called `id`, stay text, because 007 would
+    become the number 7. Its rows without any cell at the end, such as Excel writes, are dropped. An
+    index of a .parquet file becomes a column, unless it only numbers the rows. InputError for a
+    file that cannot be read, or that is no table.
     """
     try:
-        return _read_parquet(path) if Path(path).suffix.lower() == ".parquet" else _read_csv(path)
-    except (OSError, ValueError, ImportError, pd.errors.ParserWarning) as error:
+        if Path(path).suffix.lower() == ".parquet":
+            return _read_parquet(path)
+        return _read_csv(path, {*IDS, str(id).lower()})
+    except (OSError, ValueError, ImportError) as error:
         problem = getattr(error, "strerror", None) or first_line(error).rstrip(".")
         if isinstance(error, ImportError):  # pandas names the remedy in a further line only
             problem = "parquet needs pyarrow, which is missing or too old: pip install -U pyarrow"
@@ -50,39 +53,42 @@ def _read_parquet(path: str | Path) -> pd.DataFrame:
     return df.rename(columns=str)  # shops 1 and 2, side by side, were numbers
 
 
-def _read_csv(path: str | Path) -> pd.DataFrame:
+def _read_csv(path: str | Path, ids: Collection[str]) -> pd.DataFrame:
     """Read a .csv file as text, and make numbers of the columns that hold nothing else."""
-    with warnings.catch_warnings():
-        # Where rows have more cells than there are names, as when 1.5 is written 1,5, pandas warns
-        # and drops the rest.
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        df = pd.read_csv(
-            path,
-            dtype=str,
-            keep_default_na=False,
-            na_values=[""],
-            index_col=False,
-            skipinitialspace=True,
-        )
-    if len(df.columns) == 1 and (mark := re.search("[;\t|]", df.columns[0])):
+    options = {"dtype": str, "keep_default_na": False, "na_values": [""], "skipinitialspace": True}
+    names = pd.read_csv(path, nrows=0, index_col=False, skipinitialspace=True).columns
+    if len(names) == 1 and (mark := re.search("[;\t|]", names[0])):
         raise ValueError(
             f"{mark[0]!r} parts its cells; save it anew with commas and decimal points"
         )
+    with warnings.catch_warnings():
+        # Where rows have more cells than there are names, pandas warns and drops the rest.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            df = pd.read_csv(path, index_col=False, **options)
+        except pd.errors.ParserWarning as error:
+            raise ValueError(
+                "rows have more cells than line 1 has names, as where 1.5 is written 1,5 or a "
+                "title stands above the names"
+            ) from error
+    df.columns = df.columns.str.strip()
+    is_blank = df.isna().all(axis=1).to_numpy()
+    df = df[: len(df) - int(is_blank[::-1].cumprod().sum())]  # without the blank rows at the end
     if np.isfinite(pd.to_numeric(df.columns, errors="coerce")).any():  # `inf` is a name
         raise ValueError(
             "its first line holds numbers, not names alone; where years or shops stand side by "
             "side, a column each, df.melt makes rows of them"
         )
-    return df.apply(_typed)
+    return df.apply(_typed, ids=ids)
 
 
-def _typed(cells: pd.Series) -> pd.Series:
+def _typed(cells: pd.Series, ids: Collection[str]) -> pd.Series:
     """Return the numbers of a column of texts, or the texts where one is no number, such as 007.
 
     Texts for a missing value are NaN, but not among ids, where NA may be Namibia.
     """
     cells = cells.str.strip()
-    is_id = str(cells.name).lower() in IDS
+    is_id = str(cells.name).lower() in ids
     cells = cells.mask(cells.isin([""] if is_id else MISSING))
     numbers = pd.to_numeric(cells, errors="coerce")
     is_code = is_id or cells.str.match(r"0\d").any()
@@ -131,9 +137,14 @@ def write_table(frame: pd.DataFrame, path: str | Path, rounded: Sequence[str] = 
     if path.suffix.lower() == ".parquet":
         content = frame.to_parquet(index=False)
     else:
-        shorter = {name: frame[name].map(_shortened) for name in rounded}
-        content = frame.assign(**shorter).to_csv(index=False).encode()
+        content = csv_of(frame, rounded).encode()
     write_atomic(path, content)
+
+
+def csv_of(frame: pd.DataFrame, rounded: Sequence[str] = ()) -> str:
+    """Return a table as the text of a .csv file, some columns with ten significant digits."""
+    shorter = {name: frame[name].map(_shortened) for name in rounded}
+    return frame.assign(**shorter).to_csv(index=False)
 
 
 def _shortened(number: float) -> float:

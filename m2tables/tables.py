@@ -22,10 +22,13 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from m2lib.errors import InputError, check_count, quoted, warn
 from m2lib.series import MOST_VARIABLES, SHORTEST_CONTEXT
 from m2tables.calendars import (
+    PARTS,
     TIMES,
+    WHOLE_TIMES,
     calendar_season,
     evenly_spaced,
     following,
+    holds_dates,
     numbers_of,
     read_stamps,
 )
@@ -88,7 +91,8 @@ def columns_of(
     The columns of ids and of time stamps are those with a usual name, such as item_id and
     timestamp, if there are any; but an id of which no two rows share one numbers the rows, and is
     none. The target is the column called target, y or value, else the only other one of numbers.
-    InputError lists the candidates where there are several or none.
+    InputError lists the candidates where there are several or none, and so it does where time may
+    stand in a column with another name, or in several such as year and month.
     """
     _check_names(df, "the table")
     names = {str(name).lower(): name for name in reversed(df.columns)}
@@ -100,7 +104,20 @@ def columns_of(
     if id is None:
         id = next((name for name in _usual(IDS) if df[name].duplicated().any()), None)
     if time is None:
+        parts = _usual(PARTS)
+        if len(parts) > 1 and not _usual(WHOLE_TIMES):
+            raise InputError(
+                f"time stands in several columns, {quoted(', '.join(parts))}; make one of them, "
+                "such as 2024-01-31 or 2024-01, or name one by --time (timestamp_column=)"
+            )
         time = next(iter(_usual(TIMES)), None)
+    if time is None:
+        dates = [name for name in df if name not in (id, *targets) and holds_dates(df[name])]
+        if dates:
+            raise InputError(
+                f"{quoted(', '.join(map(str, dates)))} holds dates; name the column of time stamps "
+                "by --time (timestamp_column=), or drop it if the rows are in order without it"
+            )
     if not targets:
         targets = _usual(TARGETS)[:1] or _only_number(df, {id, time, *_usual((*IDS, *TIMES))})
     return Columns(id, time, tuple(targets))
@@ -133,8 +150,8 @@ def items_of(
     """Take the series out of a table, in the order in which their ids first appear.
 
     Rows of several series may be mixed. Rows at the start and the end of a series that are empty in
-    all targets are dropped. Warned of are rows that have to be sorted by time, gaps that are
-    filled, and series that end at different times.
+    all targets are dropped, and so is a series without any value. Warned of are such series, rows
+    that have to be sorted by time, gaps that are filled, and series that end at different times.
 
     Parameters
     ----------
@@ -180,15 +197,26 @@ def items_of(
     table_times = times.unique().sort_values()
 
     items = []
+    empty = []
     num_unsorted = num_filled = 0
     for name, places in pd.Series(range(len(df))).groupby(ids.to_numpy(), sort=False):
         rows = places.to_numpy()  # of the table
+        if np.isnan(values[rows]).all():
+            empty.append(name)
+            continue
         by_time = rows[times[rows].argsort(kind="stable")]
         num_unsorted += not np.array_equal(by_time, rows)
         frame = _series(by_time, times, table_times, values, columns, fill, fault)
         num_filled += len(frame) - int(np.isfinite(values[by_time]).all(axis=1).sum())
         steps = season or calendar_season(frame.index)
-        items.append(Item(name, frame.index, frame.to_numpy(), steps, _remark(frame), form))
+        remark = _remark(frame, steps)
+        items.append(Item(name, frame.index, frame.to_numpy(), steps, remark, form))
+    if empty:
+        names = quoted(", ".join(map(str, empty)))
+        problem = f"{where}: series without any value: {names}"
+        if not items:
+            raise InputError(f"{problem}; add values")
+        warn(f"{problem}; they are left out")
     if num_unsorted:
         warn(f"{where}: the rows of {num_unsorted} of {len(items)} series were sorted by time")
     if num_filled:
@@ -289,8 +317,6 @@ def _series(
     """
     time = columns.time or columns.targets[0]
     known = np.flatnonzero(np.isfinite(values[rows]).any(axis=1))
-    if not len(known):
-        raise fault(rows[0], columns.targets[0], "the series has no value; add one, or drop it")
     rows = rows[known[0] : known[-1] + 1]
     stamps = times[rows]
     repeats = np.flatnonzero(np.asarray(stamps[1:] == stamps[:-1]))
@@ -349,11 +375,14 @@ def _filled(frame: pd.DataFrame, fill: Fill) -> pd.DataFrame:
     return methods[fill]().where(is_inside)
 
 
-def _remark(frame: pd.DataFrame) -> str:
+def _remark(frame: pd.DataFrame, season: int) -> str:
     """Return what is unusual about a series, such as "constant, fewer than 10 steps"."""
-    is_constant = not np.ptp(frame.to_numpy(), axis=0).any()
-    is_short = len(frame) < SHORTEST_CONTEXT
-    remarks = {"constant": is_constant, f"fewer than {SHORTEST_CONTEXT} steps": is_short}
+    remarks = {
+        "a single step, which shows no spread": len(frame) == 1,
+        "constant": len(frame) > 1 and not np.ptp(frame.to_numpy(), axis=0).all(),
+        f"fewer than {SHORTEST_CONTEXT} steps": 1 < len(frame) < SHORTEST_CONTEXT,
+        f"fewer than two seasons of {season} steps": season > 1 and len(frame) < 2 * season,
+    }
     return ", ".join(remark for remark, applies in remarks.items() if applies)
 
 

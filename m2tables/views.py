@@ -11,10 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from m2lib.series import Scaling
-from m2tables.seasons import FEWEST_SEASONS, NOTHING_LEFT, Season
+from m2tables.seasons import Season
 from m2tables.trends import Trend
 
 SEASONS_SEEN = 6  # a view of few steps shows so many seasons at least
+FEWEST_SEEN = 3  # seasons that a view shows at least if it leaves the season in
+NOTHING_LEFT = 1e-6
+"""A series whose range is at most this share of a whole's is flat beside it."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class View:
     season: bool = True
     """Whether the season is taken out, and put back into the forecast. It is in any case if the
     model's window does not hold three of it, because then the model could not see it, and if what
-    is read does not change, because then there would be nothing to write."""
+    is read does not change, because then there would be nothing to write. It never is where nothing
+    else is left."""
     trend: bool = False
     """Whether the trend is taken out, and goes on in the forecast, see `m2tables.trends.Trend`."""
 
@@ -72,8 +76,10 @@ class Seen:
         # A view that leaves the season in does so only if the model can see the season, for which
         # the window may be too short, and if the series changes in what is read. A shop that has
         # closed does not; but without its season such a series changes again, and can be written.
-        is_seen = FEWEST_SEASONS * len(season.factor) <= most_steps
-        if not view.season and is_seen and _changes(values[-most_steps:], values):
+        is_seen = FEWEST_SEEN * len(season.factor) <= most_steps
+        may_stay = is_seen and _changes(values[-most_steps:], values)
+        is_all = not _changes(season.without(values), values)  # nothing would be left to write
+        if is_all or (not view.season and may_stay):
             season = Season.none(values.shape[1])
         shown_values = season.without(values)[-most_steps:]
         if view.steps is not None:

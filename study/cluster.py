@@ -11,12 +11,12 @@ from submitit.helpers import Checkpointable
 
 from m2lib.errors import InputError, first_line
 from m2lib.series import load_series
-from m2lib.settings import out_dir
 from study.experiments import EXPERIMENTS
 from study.plans import earlier, plan_run
 from study.profiles import Profile
 from study.records import finished_record_of
 from study.runs import run
+from study.settings import out_dir
 
 # The log holds what the progress bar prints: a line a minute of it, not ten a second.
 DEFAULTS = {

@@ -17,7 +17,7 @@ from matplotlib.ticker import LogLocator
 
 from m2lib.files import write_atomic
 from m2lib.series import VARIABLES, best_and_worst
-from m2lib.settings import out_dir
+from study.settings import out_dir
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart.
 COLOURS = {

@@ -25,11 +25,10 @@ from m2lib.errors import InputError
 from m2lib.files import check_folder, write_json
 from m2lib.model import adapter_hash, backbone_id
 from m2lib.series import SeriesSet, crps_fair, series_mae, to_integers
-from m2lib.settings import out_dir
 from m2lib.training import TrainConfig
 from study.experiments import experiment_named
 from study.profiles import PROFILES, Profile, profile_named
-from study.settings import results_dir
+from study.settings import out_dir, results_dir
 
 SPENDING = ("training", "evaluation", "forecasts", "discarded")
 _STRICT = ConfigDict(extra="forbid", strict=True)
@@ -71,8 +70,7 @@ class Plan:
     It does not say what is evaluated while a run trains (`study.plans.Watch`), which decides the
     record's `evaluations` and their costs, and nothing else. Nor does it say where, when, in which
     dtype and in what batches a run is computed. These change the last digits of a number, and may
-    turn a digit of a greedy forecast. The draws of a sampled one depend on the batch, which the
-    record holds.
+    turn a digit of a forecast.
     """
 
     name: str

@@ -44,6 +44,7 @@ from study.records import (
     record_path,
     save_record,
 )
+from study.settings import out_dir
 from study.windows import training_windows, watched_windows
 
 
@@ -192,7 +193,7 @@ class Run:
         self.device = setup["device"]
         self._note_device()
         own_name = "-".join((plan.profile, plan.backbone, plan.name, self.record.run))
-        self.checkpoints = settings.out_dir() / "checkpoints" / own_name.replace("/", "_")
+        self.checkpoints = out_dir() / "checkpoints" / own_name.replace("/", "_")
 
     def _note_device(self) -> None:
         """Add this machine to the devices of the record, unless it is the last of them already."""

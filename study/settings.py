@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from m2lib import settings
-from m2lib.files import ROOT
+from m2lib.files import ROOT, workspace
 from m2lib.settings import FOLDER, Setting
 
 COMMITTED = ROOT / "report" / "results"
@@ -13,6 +13,7 @@ SETTINGS = {
         "how big a run is", "slice, laptop, fifth or report", "slice", "slice|laptop|fifth|report"
     ),
     "M2_RESULTS": Setting("where recorded runs lie", FOLDER, "report/results/"),
+    "M2_OUT": Setting("where live runs, figures and checkpoints are written", FOLDER, "build/"),
 }
 
 
@@ -24,6 +25,11 @@ def read(name: str) -> str | None:
 def results_dir() -> Path:
     """Return the folder of recorded runs, which `M2_RESULTS` names."""
     return settings.folder_of(read("M2_RESULTS"), COMMITTED)
+
+
+def out_dir() -> Path:
+    """Return `M2_OUT`, the folder that live runs write under."""
+    return settings.folder_of(read("M2_OUT"), workspace() / "build")
 
 
 def benchmark_record(file: str) -> Path:

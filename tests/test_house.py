@@ -222,7 +222,7 @@ def test_a_nonsensical_value_is_refused_by_name(name, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "folder"),
     [
-        ("M2_OUT", settings.out_dir),
+        ("M2_OUT", study.settings.out_dir),
         ("M2_CACHE", settings.cache_dir),
         ("M2_RESULTS", study.settings.results_dir),
     ],

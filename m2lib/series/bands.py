@@ -144,24 +144,7 @@ def stretch_needed(samples: np.ndarray, truth: np.ndarray, level: float) -> np.n
     .. [1] Romano, Patterson and Candès, "Conformalized Quantile Regression", NeurIPS, 2019.
     """
     low, high = band(samples, level)
-    return stretch_of_band(low, np.median(samples, axis=0), high, truth)
-
-
-def stretch_of_band(
-    low: np.ndarray, median: np.ndarray, high: np.ndarray, truth: np.ndarray
-) -> np.ndarray:
-    """Return the factors of `stretch_needed`, of bands whose ends and medians are known.
-
-    Parameters
-    ----------
-    low, median, high, truth : ndarray of float
-        All of one shape and in one unit.
-
-    Returns
-    -------
-    ndarray of float64
-        Of the same shape.
-    """
+    median = np.median(samples, axis=0)
     distance = np.abs(truth - median)
     half_width = np.where(truth < median, median - low, high - median)  # on the truth's side
     without_width = np.where(distance > 0, np.inf, 0.0)  # the factor where nothing can be divided

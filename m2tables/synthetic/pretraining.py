@@ -40,7 +40,9 @@ from m2tables.synthetic.families import draw_series, log_uniform, smoothing
 SEASONS = {1: 0.4, 4: 0.2, 5: 0.02, 7: 0.1, 12: 0.2, 24: 0.04, 52: 0.04}
 """The lengths of seasons, in steps, and how often each is drawn; 1: none."""
 FEWEST_STEPS, MOST_STEPS = 12, 450
-"""Known steps."""
+"""Known steps of most series."""
+OF_FEW = 0.1
+"""The share of series of which as few as two steps may be known."""
 OF_SMOOTHING = 0.7
 """The share of series of exponential smoothing; the others are of all families."""
 TAKEN_OUT = 0.75
@@ -99,8 +101,10 @@ def draw_windows(count: int, seed: int = 0) -> Windows:
     bar = tqdm(total=count, desc="windows", miniters=count // 200)
     while drawn < count:
         season = int(rng.choice(list(SEASONS), p=list(SEASONS.values())))
-        # Most series have the three repetitions from which a season can be estimated.
+        # Most series have the two repetitions from which a season can be estimated.
         fewest = max(FEWEST_STEPS, (FEWEST_SEASONS - (rng.random() < 0.2)) * season)
+        if rng.random() < OF_FEW:
+            fewest = 2
         known = int(log_uniform(rng, fewest, MOST_STEPS + 1))
         if rng.random() < OF_SMOOTHING:
             values = smoothing(rng, known + HORIZON, season)

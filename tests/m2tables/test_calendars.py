@@ -16,9 +16,9 @@ from m2tables.tables import Columns, Item, as_written, future_times, items_of
 without_a_warning = pytest.mark.filterwarnings("error")
 THE_15TH = pd.DateOffset(months=1, day=15)
 SEASONS = {
-    **{"D": 7, "3D": 1, "B": 5, "W-WED": 52, "2W-SUN": 1},
+    **{"D": 7, "3D": 1, "B": 5, "W-WED": 52, "2W-SUN": 26, "14D": 26},
     **{"h": 24, "15min": 96, "6h": 4, "5h": 1, "36h": 1},
-    **{"MS": 12, "ME": 12, "2ME": 1, THE_15TH: 12, "QS": 4, "QE": 4, "YS": 1, "YE": 1},
+    **{"MS": 12, "ME": 12, "2ME": 6, "5ME": 1, THE_15TH: 12, "QS": 4, "QE": 4, "YS": 1, "YE": 1},
 }
 
 
@@ -91,7 +91,7 @@ def test_stamps_are_continued_as_the_table_writes_them(stamps, ahead):
 
 @pytest.mark.parametrize(
     ("freq", "season"),
-    [("Q", 4), ("M", 12), ("D", 7), ("h", 24), ("2M", 1), ("Y", 1), ("Q-MAR", 4)],
+    [("Q", 4), ("M", 12), ("D", 7), ("h", 24), ("2M", 6), ("Y", 1), ("Q-MAR", 4)],
 )
 def test_periods_are_continued_as_periods(freq, season):
     whole = pd.period_range("2020-01", periods=12, freq=freq)
@@ -184,9 +184,23 @@ def test_a_midnight_that_a_change_of_clocks_skips_moves_forward():
     assert [time.hour for time in future_times(item, 3)] == [0, 1, 0]
 
 
-def test_texts_with_one_offset_are_read_and_with_several_are_refused():
+def test_texts_with_one_offset_keep_it_and_with_several_are_read_as_utc():
     hours = pd.date_range("2024-01-31 20:00", periods=3, freq="h").strftime("%Y-%m-%dT%H:%M")
     item = series_of(hours + "+01:00")
     assert item.times.tz_localize(None).strftime("%Y-%m-%dT%H:%M").tolist() == hours.tolist()
-    with pytest.raises(InputError, match=r"column 'ds' .*; write all stamps in one time zone"):
-        series_of([*(hours + "+01:00"), "2024-01-31T23:00+02:00"])
+    item = series_of([*(hours + "+01:00"), "2024-02-01T00:00+02:00", "2024-02-01T01:00+02:00"])
+    assert item.times[[0, -1]].tolist() == [
+        pd.Timestamp("2024-01-31T19:00Z"), pd.Timestamp("2024-01-31T23:00Z"),
+    ]  # fmt: skip
+
+
+def test_a_form_that_pandas_does_not_know_is_refused():
+    with pytest.raises(InputError, match=r"--time-format %G-W%V .* cannot be read: "):
+        series_of(["2024-W01", "2024-W02"], time_format="%G-W%V")
+
+
+def test_months_of_two_digit_years_are_no_steps():
+    months = [*range(2011, 2013), *range(2101, 2113)]
+    with pytest.raises(InputError, match=r"row 1, .*'2011' is no time stamp"):
+        series_of(months)
+    assert len(series_of(months, time_format="%y%m").values) == 14

@@ -50,10 +50,11 @@ def test_a_season_is_put_back(learner):
 
 
 def test_what_cannot_be_written_keeps_its_last_value(learner):
-    series = [np.full((40, 1), 7.0), waves(5), waves(40)]
-    quantiles = learner.quantiles(series, 3, [1, 1, 1], [0.1, 0.5, 0.9])
-    assert quantiles.shape == (3, 3, 3, 1)
-    assert (quantiles[0] == 7).all()
+    closed = np.concatenate([waves(40), np.full((300, 1), 7.0)])  # the window holds 253 steps
+    series = [np.full((40, 1), 7.0), waves(5), waves(40), closed]
+    quantiles = learner.quantiles(series, 3, [1, 1, 1, 1], [0.1, 0.5, 0.9])
+    assert quantiles.shape == (4, 3, 3, 1)
+    assert (quantiles[[0, 3]] == 7).all()
     assert (quantiles[1] == series[1][-1]).all()
     assert (np.diff(quantiles[2], axis=0) >= 0).all()
 

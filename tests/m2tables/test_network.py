@@ -41,6 +41,27 @@ def test_quantiles_ascend_far_ahead_too(network, series):
     assert (np.diff(quantiles, axis=1) >= 0).all()
 
 
+@pytest.mark.parametrize("is_walk", [False, True], ids=["noise", "a random walk"])
+def test_bands_far_ahead_hold_what_they_promise(network, is_walk):
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(40, 600, 1))
+    paths = noise.cumsum(axis=1) if is_walk else noise + 100
+    horizon = 4 * HORIZON
+    quantiles = network.quantiles(list(paths[:, :-horizon]), horizon, [1] * 40, [0.1, 0.9])
+    low, high = quantiles.swapaxes(0, 1)
+    width = (high - low).mean(axis=0)
+    truth = paths[:, -horizon:]
+
+    assert (np.diff(width[HORIZON:, 0]) >= -0.05).all()
+    assert 0.6 < ((low <= truth) & (truth <= high))[:, -HORIZON:].mean() < 0.97
+
+
+def test_a_series_that_repeats_itself_is_continued(network):
+    week = np.resize([100.0, 80, 80, 90, 120, 200, 150], 28)[:, None]
+    quantiles = network.quantiles([week[:21]], 7, [7], DECILES)
+    assert quantiles[0] == pytest.approx(np.tile(week[None, 21:], (9, 1, 1)))
+
+
 def test_a_series_is_forecast_alone_as_beside_others(network, series):
     together = network.quantiles(series, 7, [12] * 3, DECILES)
     alone = network.quantiles(series[1:2], 7, [12], DECILES)

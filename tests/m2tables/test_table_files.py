@@ -100,6 +100,8 @@ def test_an_index_of_parquet_becomes_a_column_unless_it_numbers_rows(tmp_path, t
         pytest.param("a,b\n\n1,2\n\n", id="empty lines"),
         pytest.param("a,b\n1,2,\n", id="a comma after the last cell"),
         pytest.param("a, b\n1, 2", id="blanks after commas"),
+        pytest.param("a ,b \n1 ,2 ", id="blanks before commas"),
+        pytest.param("a,b\n1,2\n,\n,\n", id="rows of empty cells at the end"),
     ],
 )
 def test_what_spreadsheets_write_is_read(tmp_path, text):
@@ -128,6 +130,11 @@ def test_columns_are_numbers_or_text_as_a_whole(tmp_path, cells, read):
 def test_ids_are_text_and_na_is_one(tmp_path):
     path = write_file(tmp_path / "t.csv", "Id,y\n7,1\nNA,2\n8,3\n")
     assert read_table(path).Id.tolist() == ["7", "NA", "8"]
+
+
+def test_the_ids_that_are_named_are_text(tmp_path):
+    path = write_file(tmp_path / "t.csv", "sku,y\n1.10,1\n1.1,2\nNA,3\n1E2,4\n")
+    assert read_table(path, id="sku").sku.tolist() == ["1.10", "1.1", "NA", "1E2"]
 
 
 def test_a_column_called_inf_has_a_name(tmp_path):
@@ -168,7 +175,7 @@ NUMBERS_IN_LINE_1 = (
         ),
         pytest.param(
             "a,b\n1,2,3\n4,5,6\n",
-            "Length of header or names does not match length of data.*",
+            "rows have more cells than line 1 has names, .*",
             id="more cells in every line",
         ),
     ],

@@ -81,6 +81,24 @@ def test_a_target_that_is_not_told_by_its_name_has_to_be_named(table, problem):
         columns_of(table)
 
 
+@pytest.mark.parametrize(
+    ("times", "problem"),
+    [
+        ({"Datum": DAYS}, "'Datum' holds dates; .*--time"),
+        ({"week ending": DAYS.strftime("%d/%m/%Y")}, "'week ending' holds dates; .*--time"),
+        ({"Zeit": DAYS.strftime("%Y-%m")}, "'Zeit' holds dates; .*--time"),
+        ({"Year": DAYS.year, "Month": DAYS.month}, "several columns, 'Year, Month'; make one"),
+    ],
+    ids=str,
+)
+def test_time_that_is_not_told_by_a_name_has_to_be_named(times, problem):
+    table = pd.DataFrame(times | {"sold": np.arange(len(DAYS))})
+    with pytest.raises(InputError, match=problem):
+        columns_of(table)
+    name = next(iter(times))
+    assert columns_of(table, time=name, targets=["sold"]) == Columns(None, name, ("sold",))
+
+
 @pytest.mark.parametrize("name", TWO_SERIES.columns)
 def test_two_columns_of_one_name_are_refused(name):
     table = pd.concat([TWO_SERIES, TWO_SERIES[[name]]], axis=1)
@@ -160,7 +178,7 @@ def test_numbers_of_any_type_are_read(cells):
         (WAVE, ""),
         (np.zeros(12), "constant"),
         (WAVE[:9], "fewer than 10 steps"),
-        ([3.5], "constant, fewer than 10 steps"),
+        ([3.5], "a single step, which shows no spread"),
     ],
     ids=str,
 )
@@ -168,6 +186,20 @@ def test_short_and_constant_series_are_taken_with_a_remark(values, remark):
     (item,) = items_of(pd.DataFrame({"y": values}), ONE)
     assert item.values[:, 0].tolist() == list(values)
     assert item.remark == remark
+
+
+def test_a_season_that_is_too_long_for_a_series_is_remarked():
+    (item,) = items_of(pd.DataFrame({"y": WAVE}), ONE, season=7)
+    assert item.remark == "fewer than two seasons of 7 steps"
+
+
+def test_a_series_without_any_value_is_left_out():
+    table = TWO_SERIES.assign(target=TWO_SERIES.target.where(TWO_SERIES.item_id == "B"))
+    with pytest.warns(UserWarning, match="^t.csv: series without any value: 'A'; they are left"):
+        (item,) = items_of(table, COLUMNS, "t.csv")
+    assert item.name == "B"
+    with pytest.raises(InputError, match=r"^t.csv: series without any value: 'B, A'; add values"):
+        items_of(TWO_SERIES.assign(target=np.nan), COLUMNS, "t.csv")
 
 
 def test_rows_are_sorted_by_time_and_this_is_said():
@@ -235,7 +267,6 @@ def test_a_column_that_ends_earlier_than_another_is_not_filled_at_its_end():
         (changed("target", 3, -np.inf), "row 4, column 'target': '-inf' is no finite number"),
         (TWO_SERIES.assign(target=True), "row 1, column 'target': 'True' is no finite number"),
         (changed("target", 13, " "), r"series 'A', row 14, column 'target': an empty .*; fill="),
-        (TWO_SERIES.assign(target=np.nan), "row 1, column 'target': the series has no value"),
         (changed("item_id", 7, None), "row 8, column 'item_id': an empty cell"),
         (changed("timestamp", 20, None), "series 'A', row 21, column 'timestamp': an empty cell"),
         (

@@ -65,3 +65,10 @@ def test_a_trend_stays_in_where_nothing_would_be_left_without_it():
     seen = Seen.of(line, Season.none(1), View(trend=True), WINDOW)
     assert np.array_equal(seen.context, line)
     assert seen.trend.slope == 0
+
+
+def test_a_season_stays_in_where_nothing_would_be_left_without_it():
+    pattern = np.resize([1.0, 5.0, 2.0, 8.0], 40)[:, None]
+    season = Season.of(pattern, 4)
+    assert np.ptp(season.without(pattern)) < 1e-9
+    assert np.array_equal(Seen.of(pattern, season, View(), WINDOW).context, pattern)

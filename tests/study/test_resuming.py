@@ -8,7 +8,6 @@ import torch
 
 from m2lib import provenance
 from m2lib.errors import InputError
-from m2lib.settings import out_dir
 from study import records, runs
 from study.costs import budget_of
 from study.plans import plan_run
@@ -16,6 +15,7 @@ from study.profiles import Profile
 from study.records import Record, adapter_path, load_record, record_path, save_record
 from study.runs import Run, run
 from study.selections import hard_and_easy
+from study.settings import out_dir
 
 SHORT_TRAINING = {"steps": 4, "sequence_length": 64}
 SMALL = Profile(

@@ -23,7 +23,6 @@ from m2lib.model import (
     text_to_ids,
 )
 from m2lib.series import SeriesSet, crps_fair, decode, encode, split_ids, to_integers
-from m2lib.settings import out_dir
 from m2lib.training import window_loss
 from study import records, runs, windows
 from study.costs import estimate, workload
@@ -39,6 +38,7 @@ from study.records import (
 )
 from study.runs import Run, run
 from study.selections import hard_and_easy
+from study.settings import out_dir
 
 SMALL = Profile("laptop", backbone="tiny", most_series=5, batch_size=2)
 SHORT_TRAINING = {"steps": 4, "sequence_length": 64}
