@@ -15,8 +15,9 @@ from m2lib.series.equations import Rates, drifting, holling_three, lotka_volterr
 
 # Lengths of a calendar's seasons, in steps; those of quarters, weekdays and months come most often.
 CALENDAR = (4, 4, 5, 7, 7, 12, 12, 12, 13, 24, 52)
+OF_DYNAMICS = 0.1  # the share of series that are prey or predators
 BURN_IN = 200  # steps that are dropped at first: after them a filter has forgotten its start
-LAG = 6  # the most steps by which one variable follows another
+LAG = 6  # the most steps by which a mixture follows its parts
 # With one more, the numbers that are drawn would pick others of them, and no training could be made
 # again.
 RATES: tuple[Rates, ...] = (predator_prey, holling_three, lotka_volterra, drifting)
@@ -25,16 +26,12 @@ RATES: tuple[Rates, ...] = (predator_prey, holling_three, lotka_volterra, drifti
 MOST_EVALUATIONS = 200_000
 
 
-def draw_series(rng: np.random.Generator, steps: int, variables: int = 1) -> np.ndarray:
-    """Draw a synthetic series, float64 (steps, variables).
-
-    Its variables are predators and prey, or mixtures of latent series.
-    """
-    share_of_dynamics = 0.1 if variables == 1 else 0.3
-    if rng.random() < share_of_dynamics:
-        values = _predators_and_prey(rng, steps, variables)
+def draw_series(rng: np.random.Generator, steps: int) -> np.ndarray:
+    """Draw a synthetic series, float64 (steps,): predators, their prey, or a mixture."""
+    if rng.random() < OF_DYNAMICS:
+        values = dynamics(rng, steps)[:, rng.permutation(2)[0]]
     else:
-        values = _mixtures(rng, steps, variables)
+        values = _mixture(rng, steps)
     return _disturb(rng, values)
 
 
@@ -267,49 +264,22 @@ def _bounded(rates: Rates) -> Rates:
 
 
 WEIGHTS = {components: 0.35, autoregression: 0.25, cycle: 0.2, counts: 0.1, process: 0.1}
-"""The families of one variable, and how often each is drawn. All give (steps,), of mean 0 and
-standard deviation 1."""
+"""The families of mixtures, and how often each is drawn. All give (steps,), of mean 0 and standard
+deviation 1."""
 
 
-def _predators_and_prey(rng: np.random.Generator, steps: int, variables: int) -> np.ndarray:
-    """Draw variables (steps, variables) of as many systems as are needed, in random order."""
-    systems = (variables + 1) // 2
-    values = np.concatenate([dynamics(rng, steps) for _ in range(systems)], axis=1)
-    columns = rng.permutation(2 * systems)[:variables]
-    return values[:, columns]
-
-
-def _mixtures(rng: np.random.Generator, steps: int, variables: int) -> np.ndarray:
-    """Draw variables (steps, variables) that are weighted sums of common latent series.
-
-    Most often there is one latent series. A variable may follow a few steps behind, and if there
-    are several variables, each also has a latent series of its own.
-    """
-    count = rng.choice((1, 2, 3), p=(0.6, 0.3, 0.1))
-    latent = np.stack([_latent(rng, steps + LAG) for _ in range(count)])
-    weights = rng.normal(size=(variables, count))
-    # Half of the variables do not lag: their lag is multiplied by 0.
-    lags = rng.integers(0, LAG + 1, variables) * rng.integers(0, 2, variables)
-
-    mixed = []
-    for variable in range(variables):
-        first = LAG - lags[variable]
-        mixed.append(weights[variable] @ latent[:, first : first + steps])
-    values = np.stack(mixed, axis=1)
-
-    if variables > 1:
-        for variable in range(variables):
-            strength = rng.gamma(0.5)
-            values[:, variable] += strength * _latent(rng, steps)
-    return values
-
-
-def _latent(rng: np.random.Generator, steps: int) -> np.ndarray:
-    """Draw a series (steps,) of one of the families."""
+def _mixture(rng: np.random.Generator, steps: int) -> np.ndarray:
+    """Draw a weighted sum (steps,) of series of one to three families, most often of one."""
     families = list(WEIGHTS)
-    weights = np.array(list(WEIGHTS.values()))
-    family = families[rng.choice(len(families), p=weights / weights.sum())]
-    return family(rng, steps)
+    chances = np.array(list(WEIGHTS.values()))
+    parts = []
+    for _ in range(rng.choice((1, 2, 3), p=(0.6, 0.3, 0.1))):
+        family = families[rng.choice(len(families), p=chances / chances.sum())]
+        parts.append(family(rng, steps + LAG))
+    weights = rng.normal(size=len(parts))
+    # Half of the mixtures do not lag: their lag is multiplied by 0.
+    first = LAG - rng.integers(0, LAG + 1) * rng.integers(0, 2)
+    return weights @ np.stack(parts)[:, first : first + steps]
 
 
 def _simple_kernel(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
@@ -333,7 +303,7 @@ def _simple_kernel(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
 
 
 def _disturb(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
-    """Give values (steps, variables) now and then a shift of level, outliers [1]_, or few digits.
+    """Give values (steps,) now and then a shift of level, outliers [1]_, or few digits.
 
     A shift is added in place.
 
@@ -342,14 +312,14 @@ def _disturb(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
     .. [1] Chen and Liu, "Joint Estimation of Model Parameters and Outlier Effects in Time Series",
        Journal of the American Statistical Association 88, 1993.
     """
-    steps, variables = values.shape
-    spread = values.std(axis=0)
+    steps = len(values)
+    spread = values.std()
     if rng.random() < 0.15:
         first = rng.integers(steps)
-        values[first:] += spread * rng.normal(0, 2, variables)
+        values[first:] += spread * rng.normal(0, 2)
     if rng.random() < 0.15:
-        deviations = spread * rng.normal(0, 5, values.shape)
-        is_outlier = rng.random(values.shape) < 0.02
+        deviations = spread * rng.normal(0, 5, steps)
+        is_outlier = rng.random(steps) < 0.02
         values = values + deviations * is_outlier  # 0 where there is no outlier
     if rng.random() < 0.3:
         decimals = rng.integers(0, 3)

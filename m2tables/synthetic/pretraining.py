@@ -110,7 +110,7 @@ def draw_windows(count: int, seed: int = 0) -> Windows:
             values = smoothing(rng, known + HORIZON, season)
         else:
             # It has a season of its own, or none, and not the one that a calendar promises.
-            values = draw_series(rng, known + HORIZON)[:, 0]
+            values = draw_series(rng, known + HORIZON)
         for _ in range(WINDOWS_EACH):
             is_out = rng.random() < TAKEN_OUT
             shown = Shown.of(values[:known], season if is_out else 1)
