@@ -34,10 +34,12 @@ def assert_alike(printed, expected):
     np.testing.assert_allclose(*numbers, atol=0.11)
 
 
-def test_the_command_prints_the_forecast_that_stands_below_it(capsys):
+def test_a_terminal_shows_the_forecast_that_stands_below_its_command(capsys, monkeypatch):
     command, below = COMMANDS[0]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert main(shlex.split(command)[1:]) == 0
-    assert_alike(capsys.readouterr().out, below)
+    out, err = capsys.readouterr()
+    assert_alike(err + out, below)
 
 
 @pytest.mark.filterwarnings("ignore:AutoETS")
