@@ -291,10 +291,10 @@ def _continued(
 ) -> torch.Tensor:
     """Return the quantiles of `horizon` steps or more, of which the first HORIZON are written.
 
-    The quantiles' distances from the median go on as a power of the steps ahead: those of noise
-    with the power 0, so they stay as they are, and those of a random walk with the power 1/2. A
-    series that was continued by its own quantiles would have ever narrower bands, because the
-    network takes a smooth path for the path of a smooth series.
+    The quantiles' distances from the median grow as a power of the steps ahead: with the power 0 in
+    noise, so that they stay as they are, and with 1/2 in a random walk. If instead each quantile's
+    path were continued, the bands would become ever narrower, because the network takes a smooth
+    path for that of a smooth series.
     """
     middle = LEVELS.index(0.5)
     median = written[:, middle]

@@ -31,7 +31,7 @@ def read_table(path: str | Path, id: str | None = None) -> pd.DataFrame:
     try:
         if Path(path).suffix.lower() == ".parquet":
             return _read_parquet(path)
-        return _read_csv(path, {*IDS, str(id).lower()})
+        return _read_csv(path, IDS if id is None else (*IDS, id.lower()))
     except (OSError, ValueError, ImportError) as error:
         problem = getattr(error, "strerror", None) or first_line(error).rstrip(".")
         if isinstance(error, ImportError):  # pandas names the remedy in a further line only
@@ -55,22 +55,28 @@ def _read_parquet(path: str | Path) -> pd.DataFrame:
 
 def _read_csv(path: str | Path, ids: Collection[str]) -> pd.DataFrame:
     """Read a .csv file as text, and make numbers of the columns that hold nothing else."""
-    options = {"dtype": str, "keep_default_na": False, "na_values": [""], "skipinitialspace": True}
-    names = pd.read_csv(path, nrows=0, index_col=False, skipinitialspace=True).columns
-    if len(names) == 1 and (mark := re.search("[;\t|]", names[0])):
-        raise ValueError(
-            f"{mark[0]!r} parts its cells; save it anew with commas and decimal points"
-        )
     with warnings.catch_warnings():
         # Where rows have more cells than there are names, pandas warns and drops the rest.
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
-            df = pd.read_csv(path, index_col=False, **options)
-        except pd.errors.ParserWarning as error:
+            df = pd.read_csv(
+                path,
+                dtype=str,
+                keep_default_na=False,
+                na_values=[""],
+                index_col=False,
+                skipinitialspace=True,
+            )
+        except (pd.errors.ParserWarning, pd.errors.ParserError) as error:
+            with open(path, encoding="utf-8", errors="replace") as lines:
+                _refuse_other_marks(lines.readline())
+            if isinstance(error, pd.errors.ParserError):  # it names the line
+                raise
             raise ValueError(
                 "rows have more cells than line 1 has names, as where 1.5 is written 1,5 or a "
                 "title stands above the names"
             ) from error
+    _refuse_other_marks(",".join(df.columns))
     df.columns = df.columns.str.strip()
     is_blank = df.isna().all(axis=1).to_numpy()
     df = df[: len(df) - int(is_blank[::-1].cumprod().sum())]  # without the blank rows at the end
@@ -80,6 +86,14 @@ def _read_csv(path: str | Path, ids: Collection[str]) -> pd.DataFrame:
             "side, a column each, df.melt makes rows of them"
         )
     return df.apply(_typed, ids=ids)
+
+
+def _refuse_other_marks(names: str) -> None:
+    """Raise ValueError where something else than a comma stands between the names of columns."""
+    if "," not in names and (mark := re.search("[;\t|]", names)):
+        raise ValueError(
+            f"{mark[0]!r} parts its cells; save it anew with commas and decimal points"
+        )
 
 
 def _typed(cells: pd.Series, ids: Collection[str]) -> pd.Series:

@@ -187,9 +187,10 @@ def test_a_csv_file_that_is_no_table_is_refused_in_one_line(tmp_path, content, p
         read_table(path)
 
 
+@pytest.mark.parametrize("units", ["5", "5,5", "5\n2024-01-02;5,5"])
 @pytest.mark.parametrize("mark", [";", "\t", "|"])
-def test_cells_between_other_marks_are_refused(tmp_path, mark):
-    path = write_file(tmp_path / "t.csv", f"day{mark}units\n2024-01-01{mark}5\n")
+def test_cells_between_other_marks_are_refused(tmp_path, mark, units):
+    path = write_file(tmp_path / "t.csv", f"day{mark}units\n2024-01-01{mark}{units}\n")
     with pytest.raises(InputError, match="parts its cells; save it anew with commas"):
         read_table(path)
 
