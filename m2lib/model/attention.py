@@ -8,7 +8,7 @@ keys and values multiply them together. `causal_attention` is the function itsel
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -151,7 +151,8 @@ def causal_attention(
        Checkpoints", EMNLP 2023.
     """
     if not in_blocks(q.device, trains):
-        with sdpa_kernel(KERNELS):
+        # The switch between kernels is the whole process's, and on a CPU threads share the work.
+        with nullcontext() if q.device.type == "cpu" else sdpa_kernel(KERNELS):
             return scaled_dot_product_attention(
                 q, k, v, is_causal=True, scale=scale, enable_gqa=True
             )

@@ -89,22 +89,28 @@ def test_the_device_decides_whether_attention_is_in_blocks(device, trains, block
     assert in_blocks(torch.device(device), trains) is blocks
 
 
-def test_pytorch_attends_without_cudnn(monkeypatch):
-    """On an H100 it would be preferred, and be planned anew for each number of tokens."""
-    cudnn_is_allowed = []
+@pytest.mark.parametrize(
+    ("device", "cudnn_is_allowed"),
+    [
+        # The meta device stands in for a card, where cuDNN would plan for each number of tokens.
+        ("meta", False),
+        # On a CPU nothing is switched: two threads that switched at once could leave it so.
+        ("cpu", True),
+    ],
+)
+def test_pytorch_attends_without_cudnn_on_a_card(monkeypatch, device, cudnn_is_allowed):
+    seen = []
 
     def attend(q, *_, **__):
-        cudnn_is_allowed.append(torch.backends.cuda.cudnn_sdp_enabled())
+        seen.append(torch.backends.cuda.cudnn_sdp_enabled())
         return q
 
     monkeypatch.setattr("m2lib.model.attention.scaled_dot_product_attention", attend)
-    # The meta device stands in for a card.
-    q, k, v = torch.empty(3, 1, 2, 5, 8, device="meta")
+    q, k, v = torch.empty(3, 1, 2, 5, 8, device=device)
 
-    causal_attention(q, k, v, 0.3)
     causal_attention(q, k, v, 0.3, trains=False)
 
-    assert cudnn_is_allowed == [False, False]
+    assert seen == [cudnn_is_allowed]
     assert torch.backends.cuda.cudnn_sdp_enabled(), "whoever comes next may use it"
 
 
