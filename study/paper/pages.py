@@ -92,8 +92,8 @@ def results_table(numbers: Numbers) -> str:
     }
     rows += [(label, errors["ours"][name]) for name, label in ours.items()]
     networks = {
-        "900": "a small network, the report's 900 series (notebook 12)",
-        "5152": "a small network, the long run's 5,152 series (notebook 12)",
+        "900": "three small networks together, the report's 900 series (notebook 12)",
+        "5152": "three small networks together, 5,152 series each (notebook 12)",
     }
     rows += [(label, numbers["networks"][count]) for count, label in networks.items()]
 
