@@ -24,6 +24,8 @@ PERIODS = {
     "%Y-Q%q": r"\d{4}-Q[1-4]",
     "%Y-%m": r"\d{4}-(0[1-9]|1[0-2])",
 }
+# Weeks of ISO 8601, such as 2024-W05, which pandas reads only with a day of the week.
+WEEK, IS_WEEK = "%G-W%V", r"\d{4}-W\d{2}"
 # Steps of a season, by pandas' names of frequencies. WOM-3FRI is the third Friday of each month.
 SEASONS = {
     **{"D": 7, "B": 5, "W": 52},
@@ -37,12 +39,12 @@ MOST_FILLED = 10  # a series with gaps may become so many times as long, and no 
 def read_stamps(column: pd.Series, time_format: str | None = None) -> tuple[pd.Index, str]:
     """Read a column of time stamps; its first cell says of which kind all of them are.
 
-    Dates, periods, ISO 8601 texts, texts such as 2010Q1, 2010-Q1 or 2010-01, and whole numbers of
-    steps or years are read, and texts and numbers of one `time_format` of `strftime`. Returned are
-    a DatetimeIndex, a PeriodIndex or numbers, with NaT or NaN for a cell that is not read; and the
-    `strftime` form in which the table writes them, empty where it is as pandas does. Stamps whose
-    offsets from UTC change are read as UTC. InputError for a `time_format` that pandas does not
-    know.
+    Dates, periods, ISO 8601 texts, texts such as 2010Q1, 2010-Q1, 2010-01 or 2010-W05, and whole
+    numbers of steps or years are read, and texts and numbers of one `time_format` of `strftime`. A
+    week is read as its Monday. Returned are a DatetimeIndex, a PeriodIndex or numbers, with NaT or
+    NaN for a cell that is not read; and the `strftime` form in which the table writes them, empty
+    where it is as pandas does. Stamps whose offsets from UTC change are read as UTC. InputError for
+    a `time_format` that pandas does not know.
     """
     if isinstance(column.dtype, pd.CategoricalDtype | pd.ArrowDtype):
         column = column.astype(object)
@@ -54,6 +56,8 @@ def read_stamps(column: pd.Series, time_format: str | None = None) -> tuple[pd.I
 
     texts = column.astype(object).where(column.notna(), "").astype(str).str.strip()
     first = next(filter(None, texts), "")
+    if time_format == WEEK or (not time_format and re.fullmatch(IS_WEEK, first)):
+        return _dates(texts + "-1", f"{WEEK}-%u"), WEEK
     if time_format:
         return _dates(texts, time_format), time_format
     numbers = pd.to_numeric(texts, errors="coerce")
@@ -71,7 +75,7 @@ def holds_dates(column: pd.Series) -> bool:
     if is_datetime64_any_dtype(column) or isinstance(column.dtype, pd.PeriodDtype):
         return True
     first = next(iter(column.dropna()), "")
-    patterns = (DATE, *PERIODS.values())
+    patterns = (DATE, IS_WEEK, *PERIODS.values())
     return any(re.fullmatch(rf"({pattern})([T ].*)?", str(first).strip()) for pattern in patterns)
 
 

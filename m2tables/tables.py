@@ -168,7 +168,7 @@ def items_of(
         the last value before them, or by 0. By default they are refused.
     time_format : str, optional
         The `strftime` form of time stamps, such as %d/%m/%Y, that are neither dates of ISO 8601,
-        nor periods such as 2010Q1 and 2010-01, nor whole numbers of steps or years.
+        nor periods such as 2010Q1, 2010-01 and 2010-W05, nor whole numbers of steps or years.
 
     Returns
     -------
@@ -295,9 +295,9 @@ def _times(column: pd.Series, time_format: str | None, fault: Fault) -> tuple[pd
     else:
         problem = (
             f"{quoted(str(cell))} is no time stamp that is read; write 2024-01-31, 2024-01-31 "
-            "18:00, 2024-01, 2024Q1, or whole numbers that count steps or years, not days as Excel "
-            "does or seconds; or give the form of any other by --time-format, such as %d/%m/%Y or "
-            "%Y%m%d (time_format=)"
+            "18:00, 2024-W05, 2024-01, 2024Q1, or whole numbers that count steps or years, not "
+            "days as Excel does or seconds; or give the form of any other by --time-format, such "
+            "as %d/%m/%Y or %Y%m%d (time_format=)"
         )
     raise fault(row, column.name, problem)
 

@@ -100,6 +100,16 @@ def test_periods_are_continued_as_periods(freq, season):
     assert future_times(item, 2).equals(whole[10:])
 
 
+@pytest.mark.parametrize("time_format", [None, "%G-W%V"])
+def test_weeks_are_read_as_their_mondays_and_written_as_weeks(time_format):
+    stamps = ["2020-W51", "2020-W52", "2020-W53", "2021-W01"]
+    item = series_of(stamps, time_format=time_format)
+    assert item.times[2] == pd.Timestamp("2020-12-28")
+    assert as_written(item, item.times).tolist() == stamps
+    assert future_times(item, 2).tolist() == ["2021-W02", "2021-W03"]
+    assert item.season == 52
+
+
 def test_missing_periods_are_gaps():
     with pytest.raises(InputError, match=r"row 3, .* 2010Q4 follows 2010Q2, so rows are missing"):
         series_of(["2010Q1", "2010Q2", "2010Q4"])
@@ -144,6 +154,7 @@ def test_any_other_form_is_read_and_written_by_time_format(stamps, time_format, 
         pytest.param(["2024-02-29", "2024-02-30"], 2, id="no day of the calendar"),
         pytest.param(["2024-12", "2024-13"], 2, id="no month"),
         pytest.param(["2010Q4", "2010Q5"], 2, id="no quarter"),
+        pytest.param(["2021-W01", "2021-W53"], 2, id="no week of that year"),
         pytest.param([1, 2, "total"], 3, id="text after numbers"),
     ],
 )
@@ -195,8 +206,8 @@ def test_texts_with_one_offset_keep_it_and_with_several_are_read_as_utc():
 
 
 def test_a_form_that_pandas_does_not_know_is_refused():
-    with pytest.raises(InputError, match=r"--time-format %G-W%V .* cannot be read: "):
-        series_of(["2024-W01", "2024-W02"], time_format="%G-W%V")
+    with pytest.raises(InputError, match=r"--time-format %Y-W%W .* cannot be read: "):
+        series_of(["2024-W01", "2024-W02"], time_format="%Y-W%W")
 
 
 def test_months_of_two_digit_years_are_no_steps():
