@@ -45,6 +45,7 @@ from m2lib.series import (
 )
 from m2tables.evaluation import LONGEST_SEASON
 from m2tables.language import GENERAL, TEMPERATURE, VIEWS_FILE, LanguageModel
+from m2tables.network import NetworkModel
 from m2tables.views import View
 from study import EXPERIMENTS, ORDER, PROFILES, STATISTICAL, TUNED, adapter_path
 from study.costs import series_costs, workload
@@ -81,11 +82,24 @@ def statistical(model: str, contexts: np.ndarray) -> np.ndarray:
     return forecasts
 
 
+def for_any_table(contexts: np.ndarray) -> np.ndarray:
+    """Forecast contexts (n, 80, 2) by the network of m2tables, each variable alone: (n, 20, 2).
+
+    Like `m2 forecast`, it takes the median, and no season where no calendar names one.
+    """
+    series = list(contexts.astype(np.float64))
+    medians = NetworkModel().quantiles(series, FORECAST_STEPS, [1] * len(series), [0.5])
+    return medians[:, 0]
+
+
+NETWORK = "the small network, for any table"
+"""The network of m2tables."""
 WITHOUT_MODEL: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     **library.BASELINES,
     TUNED: partial(library.log_var, order=ORDER),
     "the last period, repeated": library.seasonal_naive,
     **{model: partial(statistical, model) for model in STATISTICAL},
+    NETWORK: for_any_table,
 }
 """The forecasters that see the scaled contexts alone, by name."""
 FOR_ANY_TABLE = "general"

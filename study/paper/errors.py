@@ -18,6 +18,7 @@ SHORT = {
     "mean of the context, repeated": "context mean",
     "nearest analogue in the context": "analogue",
     "the last period, repeated": "last period",
+    "the small network, for any table": "network for tables",
     "the system, fitted": "system fitted",
     "the system, fitted with the file's integrator": "fitted, file's integrator",
     "the language model, untuned": "LM untuned",

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.physics import FITS, physics_forecast
 from benchmarks.yardstick_costs import FORMULAS, RATES_FLOPS, CountedRates, core_rate
-from benchmarks.yardsticks import WITHOUT_MODEL
+from benchmarks.yardsticks import NETWORK, WITHOUT_MODEL
 from m2lib.series import draw_systems
 from m2lib.series.data import solve_system
 from study import STATISTICAL
@@ -15,8 +15,8 @@ HORIZON = 20
 LOGARITHM = EXPONENTIAL = 10  # operations, by the rules
 
 
-def test_each_forecaster_has_a_formula_but_the_statistical_ones():
-    assert {*FORMULAS, *STATISTICAL} == set(WITHOUT_MODEL)
+def test_each_forecaster_has_a_formula_but_the_statistical_ones_and_the_network():
+    assert {*FORMULAS, *STATISTICAL, NETWORK} == set(WITHOUT_MODEL)
 
 
 def test_the_last_value_costs_nothing():

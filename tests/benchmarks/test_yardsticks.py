@@ -57,7 +57,7 @@ def test_the_record_is_what_the_forecasters_come_to(data, where):
 
     for name in FAST:
         row = measured(series, ids, name)
-        assert row["maes"] == pytest.approx(recorded[name], rel=1e-6), name
+        assert row["maes"] == pytest.approx(recorded[name], rel=1e-4), name
         assert 0 <= row["seconds"] < 1
 
     # A fit takes longer, and its last digits depend on the machine.
