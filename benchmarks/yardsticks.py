@@ -308,6 +308,10 @@ def record_yardsticks(path: Path | None = None) -> Path:
     series_sets = sets()
     data = {name: series.fingerprint for name, (series, _) in series_sets.items()}
     valid_rows = _valid_rows(path, data) if path.exists() else {}
+    where = provenance(torch.device("cpu"))
+    devices = read_json(path)["device"] if path.exists() else where["device"]
+    if where["device"] not in devices.split("; "):
+        where["device"] = f"{devices}; {where['device']}"
     rows: dict[tuple[str, str], Any] = {}  # None where a row is missing
     for place in product(series_sets, forecasters()):
         rows[place] = valid_rows.get(place)
@@ -326,7 +330,7 @@ def record_yardsticks(path: Path | None = None) -> Path:
             continue
         rows[set_name, name] = row
         known_rows = [known_row for known_row in rows.values() if known_row]
-        write_json(path, provenance(torch.device("cpu")) | {"data": data, "rows": known_rows})
+        write_json(path, where | {"data": data, "rows": known_rows})
         mean_mae = np.mean(list(row["maes"].values()))
         error = f"mean MAE {mean_mae:.1f}"
         print(f"{set_name}: {name}, {error}, {row['seconds']:.2g} s a series", flush=True)

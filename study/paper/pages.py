@@ -201,6 +201,7 @@ def worlds_table(numbers: Numbers) -> str:
         "LM final": "the final adapter",
         "LM best": "the long run",
         "LM general": "`general`",
+        "network for tables": "the network for tables",
     }
     table = []
     for world in OF_USUAL_SIZE:
