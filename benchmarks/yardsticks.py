@@ -309,9 +309,9 @@ def record_yardsticks(path: Path | None = None) -> Path:
     data = {name: series.fingerprint for name, (series, _) in series_sets.items()}
     valid_rows = _valid_rows(path, data) if path.exists() else {}
     where = provenance(torch.device("cpu"))
-    devices = read_json(path)["device"] if path.exists() else where["device"]
-    if where["device"] not in devices.split("; "):
-        where["device"] = f"{devices}; {where['device']}"
+    if path.exists():  # rows that stay were measured where the record says
+        devices = [*read_json(path)["device"].split("; "), where["device"]]
+        where["device"] = "; ".join(dict.fromkeys(devices))
     rows: dict[tuple[str, str], Any] = {}  # None where a row is missing
     for place in product(series_sets, forecasters()):
         rows[place] = valid_rows.get(place)

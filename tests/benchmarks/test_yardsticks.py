@@ -58,7 +58,8 @@ def test_the_record_is_what_the_forecasters_come_to(data, where):
 
     for name in FAST:
         row = measured(series, ids, name)
-        assert row["maes"] == pytest.approx(recorded[name], rel=1e-4), name
+        digits = 1e-4 if name == NETWORK else 1e-6  # the network computes in float32
+        assert row["maes"] == pytest.approx(recorded[name], rel=digits), name
         assert 0 <= row["seconds"] < 1
 
     # A fit takes longer, and its last digits depend on the machine.
