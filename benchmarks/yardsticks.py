@@ -2,7 +2,7 @@
 
 They forecast series of our world and of those in study.worlds. The record is yardsticks.json
 beside the recorded runs, or the file that is named. It is written row by row, and rows of the same
-data and adapter are not measured again. Some forecasters take minutes, and some want statsforecast,
+data and weights are not measured again. Some forecasters take minutes, and some want statsforecast,
 which `pip install -c constraints.txt -e '.[yardsticks]'` brings.
 """
 
@@ -45,7 +45,7 @@ from m2lib.series import (
 )
 from m2tables.evaluation import LONGEST_SEASON
 from m2tables.language import GENERAL, TEMPERATURE, VIEWS_FILE, LanguageModel
-from m2tables.network import NetworkModel
+from m2tables.network import FOLDER, WEIGHTS_FILE, NetworkModel
 from m2tables.views import View
 from study import EXPERIMENTS, ORDER, PROFILES, STATISTICAL, TUNED, adapter_path
 from study.costs import series_costs, workload
@@ -142,7 +142,7 @@ def measured(series: SeriesSet, ids: Sequence[int], name: str) -> dict[str, Any]
     scales = series.scales[ids]
     integers = to_integers(series.trajectories[ids], scales)
     if name in LANGUAGE_MODELS:
-        forecasts, row = _forecast_with_model(series.contexts[ids], scales, LANGUAGE_MODELS[name])
+        forecasts, row = _forecast_with_model(series.contexts[ids], scales, name)
     else:
         forecasts, row = _forecast_without_model(
             integers[:, :CONTEXT_STEPS], scales, series.time, name
@@ -165,6 +165,9 @@ def _forecast_without_model(
     seconds = (time.process_time() - start) / len(contexts)
 
     row: dict[str, Any] = {"seconds": seconds}
+    weights = _weights_of(name)
+    if weights:
+        row["adapter"] = weights
     if name in FORMULAS:
         row["flops"] = FORMULAS[name]
     elif name in FITS:
@@ -175,9 +178,10 @@ def _forecast_without_model(
 
 
 def _forecast_with_model(
-    contexts: np.ndarray, scales: np.ndarray, adapter: str | None
+    contexts: np.ndarray, scales: np.ndarray, name: str
 ) -> tuple[np.ndarray, dict]:
     """Return forecasts of the language model, scaled units, and what each took."""
+    adapter = LANGUAGE_MODELS[name]
     backbone = _language_model(adapter)
     start = time.process_time()
     if adapter == FOR_ANY_TABLE:
@@ -198,7 +202,7 @@ def _forecast_with_model(
         "seconds": seconds,
         "flops": sum(cost["executed"] for cost in costs) / len(contexts),
         "coursework": sum(cost["coursework"] for cost in costs) / len(contexts),
-        "adapter": _adapter_hash(adapter),
+        "adapter": _weights_of(name),
     }
     return points, row
 
@@ -253,8 +257,14 @@ def _shape_of(adapter: str | None) -> dict[str, Any]:
     return workload(EXPERIMENTS[adapter or CONSTRAINED_BASELINE], PROFILE).adapter
 
 
-def _adapter_hash(adapter: str | None) -> str:
-    """Return the hash of an adapter's files; without an adapter, an empty string."""
+def _weights_of(name: str) -> str:
+    """Return the hash of what a forecaster learned; an empty string if it learned nothing.
+
+    That is an adapter's, or that of the network's weights.
+    """
+    if name == NETWORK:
+        return short_hash((FOLDER / WEIGHTS_FILE).read_bytes())
+    adapter = LANGUAGE_MODELS.get(name)
     if not adapter:
         return ""
     if adapter == FOR_ANY_TABLE:
@@ -302,7 +312,7 @@ def record_yardsticks(path: Path | None = None) -> Path:
     """Measure all forecasters on all sets, and write yardsticks.json; returns its path.
 
     It lies beside the recorded runs, unless a path is given, and is written after each row. Rows of
-    the same data and adapter are not measured again.
+    the same data and weights are not measured again.
     """
     path = path or results_dir() / YARDSTICKS
     series_sets = sets()
@@ -362,7 +372,7 @@ def _of_a_twin(
 
 
 def _valid_rows(path: Path, data: dict[str, str]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return the rows of a record that are about these data, and the adapters as they are now."""
+    """Return the rows of a record that are about these data, and the weights as they are now."""
     record = read_json(path)
     rows = {}
     for row in record["rows"]:
@@ -370,7 +380,7 @@ def _valid_rows(path: Path, data: dict[str, str]) -> dict[tuple[str, str], dict[
         name = row["forecaster"]
         if record["data"].get(set_name, "") != data.get(set_name):
             continue
-        if row.get("adapter", "") == _adapter_hash(LANGUAGE_MODELS.get(name)):
+        if row.get("adapter", "") == _weights_of(name):
             maes = {int(i): mae for i, mae in row["maes"].items()}  # JSON has made texts of the ids
             rows[set_name, name] = row | {"maes": maes}
     return rows

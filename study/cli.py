@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import App, Parameter
 from tqdm import tqdm
@@ -36,8 +36,6 @@ def run(
     every: Annotated[Flag, Parameter(name="--all")] = False,
     beyond: Flag = False,
     fresh: Flag = False,
-    cluster: Literal["slurm", "local"] | None = None,
-    cluster_option: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
 ) -> None:
     """Run experiments, or load their finished records.
 
@@ -51,11 +49,6 @@ def run(
         With --all: also those that go beyond the report.
     fresh
         Run again even where there is a record.
-    cluster
-        Submit each experiment as a job of its own, to Slurm or to this machine.
-    cluster_option
-        KEY=VALUE, an option of the jobs by submitit's name: timeout_min=600, gpus_per_node=1,
-        slurm_partition=gpu.
     """
     names_beside_all = names and every
     nothing_to_run = not (names or every)
@@ -65,13 +58,6 @@ def run(
             "name the experiments to run, or give --all (and --beyond); "
             "`python -m study status` lists them"
         )
-    if fresh and cluster:  # a job that is queued again would begin once more
-        raise InputError(
-            "--fresh runs here, without --cluster; "
-            "to have a job make a record anew, move the record away first"
-        )
-    if cluster_option and not cluster:
-        raise InputError("--cluster-option is for --cluster slurm or --cluster local; give one")
     for name in names:  # all of them before the first is run
         study.experiment_named(name)
     if every:
@@ -80,36 +66,11 @@ def run(
             name for name, declared in study.EXPERIMENTS.items() if declared.group or beyond
         )
     profile = study.active_profile()
-    if cluster:
-        _submit_jobs(names, cluster, cluster_option, profile)
-        return
     off = not every or profile.live or settings.bars_are_off()
     for name in tqdm(names, unit="experiment", leave=None, disable=off):
         record = study.run(name, profile, fresh=fresh)
         tqdm.write(f"{name}: {_standing(profile, record)}")
         tqdm.write(str(study.record_path(profile, name)))
-
-
-def _submit_jobs(
-    names: tuple[str, ...], cluster: str, cluster_option: tuple[str, ...], profile: Profile
-) -> None:
-    """Make each experiment a job, and print the jobs and where their logs are."""
-    try:
-        from study.cluster import submit
-    except ImportError as error:
-        raise InputError("submitit is not installed; `pip install submitit` brings it") from error
-    job_options: dict[str, int | str] = {}
-    for option in cluster_option:  # KEY=VALUE
-        key, equals, value = option.partition("=")
-        if not (key and equals):
-            raise InputError(f"--cluster-option is {option}; give KEY=VALUE")
-        job_options[key] = int(value) if value.isdecimal() else value
-    submitted = 0
-    for name, job in submit(names, cluster, job_options, profile):
-        print(f"{name}: job {job.job_id}, its log is {job.paths.stdout}", flush=True)
-        submitted += 1
-    if not submitted:
-        print("all of these experiments are finished, so no job was submitted")
 
 
 def _standing(profile: Profile, record: Record) -> str:

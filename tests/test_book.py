@@ -71,13 +71,11 @@ def test_links_lead_to_headings(path):
 
 
 def commands_in(path):
-    """Yield the words of each `m2` and `python -m study` in a page's examples or in a script."""
+    """Yield the words of each `m2` and `python -m study` in a page's examples."""
     text = path.read_text(encoding="utf-8")
-    is_script = path.suffix == ".sh"
-    blocks = [text] if is_script else re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
     for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
         line = line.removeprefix(".venv/bin/")
-        line = re.sub(r'^"\$bin/(\w+)"', r"\1", line)  # as the script calls them
         if re.match(r"(M2_\S+ )*(m2|python -m study) ", line):
             without_redirection = re.split(r" \| | 2?>", line)[0]
             words = shlex.split(without_redirection, comments=True)
@@ -91,7 +89,6 @@ def commands_in(path):
         "book/tables.md",
         "book/capstone.md",
         "book/reference.md",
-        "tests/slurm/single_node.sh",
     ],
 )
 def test_commands_are_understood(name):

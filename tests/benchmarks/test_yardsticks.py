@@ -77,10 +77,10 @@ def test_what_the_study_has_forecast_itself_is_as_in_its_record(where, name):
 
 
 @pytest.mark.parametrize("where", ["validation", "test", *WORLDS])
-def test_language_models_are_recorded_with_the_adapters_as_they_are_now(where):
+def test_what_has_learned_is_recorded_with_the_weights_as_they_are_now(where):
     rows = recorded_rows(where)
-    for name, adapter in LANGUAGE_MODELS.items():
-        hash_now = yardsticks._adapter_hash(adapter)
+    for name in (NETWORK, *LANGUAGE_MODELS):
+        hash_now = yardsticks._weights_of(name)
         assert rows[name]["adapter"] == hash_now, "run `python -m benchmarks.yardsticks`"
 
 
@@ -287,7 +287,7 @@ def test_a_row_says_what_it_cost(two_series, tmp_path):
 
 
 def test_a_record_is_kept_and_goes_on_where_it_was_stopped(two_series, tmp_path, monkeypatch):
-    monkeypatch.setattr(yardsticks, "LANGUAGE_MODELS", {})
+    monkeypatch.setattr(yardsticks, "LANGUAGE_MODELS", {FINAL: "final"})
     monkeypatch.setattr(yardsticks, "STUDIED", {})
     committed = recorded_yardsticks("validation")
     monkeypatch.setenv("M2_RESULTS", str(tmp_path))
@@ -329,12 +329,13 @@ def test_a_record_is_kept_and_goes_on_where_it_was_stopped(two_series, tmp_path,
     assert names == [*FAST, *FITS]
 
 
-def test_a_row_of_another_adapter_is_measured_anew(two_series, tmp_path, monkeypatch):
+@pytest.mark.parametrize("learned", [FINAL, NETWORK])
+def test_a_row_of_other_weights_is_measured_anew(learned, two_series, tmp_path, monkeypatch):
     names = []
 
     def measure(series, ids, name):
         names.append(name)
-        adapter = yardsticks._adapter_hash("final")
+        adapter = yardsticks._weights_of(name)
         return {"seconds": 1.0, "adapter": adapter, "maes": dict.fromkeys(ids, 1.0)}
 
     monkeypatch.setattr(yardsticks, "WITHOUT_MODEL", {})
@@ -342,15 +343,16 @@ def test_a_row_of_another_adapter_is_measured_anew(two_series, tmp_path, monkeyp
     monkeypatch.setattr(yardsticks, "STUDIED", {})
     monkeypatch.setattr(yardsticks, "LANGUAGE_MODELS", {FINAL: "final"})
     monkeypatch.setattr(yardsticks, "measured", measure)
+    monkeypatch.setattr(yardsticks, "forecasters", lambda: (learned,))
     path = tmp_path / "yardsticks.json"
 
     record_yardsticks(path)
     record_yardsticks(path)
-    assert names == [FINAL]
+    assert names == [learned]
 
-    monkeypatch.setattr(yardsticks, "_adapter_hash", lambda adapter: "another")
+    monkeypatch.setattr(yardsticks, "_weights_of", lambda name: "another")
     record_yardsticks(path)
-    assert names == [FINAL, FINAL]
+    assert names == [learned, learned]
 
 
 @pytest.fixture

@@ -119,12 +119,6 @@ def test_the_model_of_the_active_profile_is_fetched(study):
             id="unknown device",
         ),
         pytest.param(
-            "run baseline --cluster-option a=1",
-            {},
-            "--cluster-option is for --cluster slurm or",
-            id="an option of no cluster",
-        ),
-        pytest.param(
             "run baseline --beyond",
             {},
             "name the experiments to run, or give --all (and --beyond)",

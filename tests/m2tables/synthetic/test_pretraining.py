@@ -1,6 +1,7 @@
 """The training of the small network for tables."""
 
 import numpy as np
+import pytest
 import torch
 
 from m2tables.network import CONTEXT, HORIZON, load_network
@@ -27,3 +28,21 @@ def test_a_training_lowers_the_loss_and_writes_what_can_be_loaded(tmp_path, monk
     network = load_network(tmp_path)
     quantiles = network.quantiles(torch.randn(2, CONTEXT), torch.tensor([1, 12]))
     assert np.isfinite(quantiles.detach().numpy()).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_it_trains_in_the_dtype_that_is_fastest(dtype, monkeypatch):
+    monkeypatch.setenv("M2_DTYPE", dtype)
+    monkeypatch.setattr(pretraining, "HELD_OUT", 4)
+    used = []
+
+    class Watched(pretraining.Network):
+        def forward(self, contexts, seasons):
+            distances, line = super().forward(contexts, seasons)
+            if torch.is_grad_enabled():  # the loss that is watched is always of float32
+                used.append(distances.dtype)
+            return distances, line
+
+    monkeypatch.setattr(pretraining, "Network", Watched)
+    train(draw_windows(20), Settings(width=8, blocks=1, steps=10, batch_size=4))
+    assert set(used) == {getattr(torch, dtype)}
